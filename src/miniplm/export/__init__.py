@@ -1,0 +1,1 @@
+"""The refined corpus, as token shards and as text."""

@@ -1,0 +1,1 @@
+"""How work is carried: executors, devices, logging and progress."""

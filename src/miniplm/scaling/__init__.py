@@ -1,0 +1,1 @@
+"""Counting compute, and comparing models by it."""

@@ -1,0 +1,1 @@
+"""Log-probabilities of sequences under a model, kept in score tables."""

@@ -1,0 +1,1 @@
+"""Which sequences to keep, from two score tables. No torch here."""

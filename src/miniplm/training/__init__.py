@@ -1,0 +1,1 @@
+"""Pre-training of students, and of teachers and references that are made from scratch."""
