@@ -1,0 +1,221 @@
+"""The command line: it parses, calls the library, and prints."""
+
+import sys
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from miniplm.errors import MiniPLMError
+from miniplm.runtime.log import configure_logging
+
+_OVERRIDES = "OVERRIDES change fields of the recipe for this call, such as training.lr=3e-4."
+
+
+class _Group(click.Group):
+    """Prints errors that a user can act on without a traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
+        try:
+            return super().invoke(ctx)
+        except MiniPLMError as error:
+            click.echo(f"error: {error}", err=True)
+            sys.exit(1)
+        except KeyboardInterrupt:
+            click.echo("stopped; the same command goes on from here", err=True)
+            sys.exit(130)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(metadata.version("miniplm"), package_name="miniplm")
+@click.option("-v", "--verbose", is_flag=True, help="Say more while working.")
+def main(verbose: bool) -> None:
+    """Distil a large language model into small ones through their pre-training data (MiniPLM).
+
+    Score a corpus once with a teacher and a small reference model, keep what the teacher finds
+    much likelier, pre-train students on that, and see what it bought.
+
+    `miniplm demo` does all of it on text that every Python carries. For your own:
+    `miniplm init > recipe.yaml`, edit, `miniplm plan recipe.yaml`, `miniplm run recipe.yaml`.
+    """
+    configure_logging(verbose=verbose)
+    import os
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+
+
+@main.command()
+@click.option("--run-dir", default=None, help="Folder of the run (default: runs/demo).")
+@click.argument("overrides", nargs=-1)
+def demo(run_dir: str | None, overrides: tuple[str, ...]) -> None:
+    """Walk the whole road on the embedded corpus: ten minutes on two cores.
+
+    OVERRIDES change fields of the demo's recipe, such as seed=7.
+    """
+    from miniplm.presets import preset
+    from miniplm.recipe import override_recipe
+
+    words = [*overrides, f"run_dir={run_dir}"] if run_dir else list(overrides)
+    recipe = override_recipe(preset("demo"), words, "demo")
+    _run_and_show(recipe)
+
+
+@main.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1)
+def run(recipe: Path, overrides: tuple[str, ...]) -> None:
+    """Do everything a recipe asks for; what is complete is skipped.
+
+    OVERRIDES change fields of the recipe for this call, such as training.lr=3e-4.
+    """
+    from miniplm.recipe import load_recipe
+
+    _run_and_show(load_recipe(recipe, overrides))
+
+
+@main.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1)
+def plan(recipe: Path, overrides: tuple[str, ...]) -> None:
+    """Say what `run` would do: tokens, FLOPs, bytes and hours per stage.
+
+    OVERRIDES change fields of the recipe for this call, such as training.lr=3e-4.
+    """
+    from miniplm.pipeline import preflight
+    from miniplm.planning import make_plan
+    from miniplm.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides)
+    preflight(loaded)
+    _print_plan(make_plan(loaded))
+
+
+@main.command()
+@click.option(
+    "--preset", "preset_name", default="small", show_default=True, help="demo, paper or small."
+)
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="File to write; default: print."
+)
+def init(preset_name: str, output: Path | None) -> None:
+    """Write a commented recipe to start from."""
+    from miniplm.presets import PRESETS
+    from miniplm.recipe_text import commented_recipe
+
+    if preset_name not in PRESETS:
+        names = ", ".join(PRESETS)
+        raise click.BadParameter(
+            f"there is no preset {preset_name!r}; choose one of {names}", param_hint="--preset"
+        )
+    text = commented_recipe(PRESETS[preset_name]())
+    if output is None:
+        click.echo(text, nl=False)
+    elif output.exists():
+        raise click.BadParameter(f"{output} exists; remove it first", param_hint="--output")
+    else:
+        output.write_text(text, encoding="utf-8")
+        click.echo(f"wrote {output}; next: miniplm plan {output}")
+
+
+def _stage_command(kind: str, summary: str) -> Callable[..., None]:
+    @main.command(name=kind, help=f"{summary}\n\n{_OVERRIDES}")
+    @click.argument("recipe", type=click.Path(path_type=Path))
+    @click.argument("overrides", nargs=-1)
+    @click.option("--only", default=None, help="Only this instance, such as teacher.")
+    def command(recipe: Path, overrides: tuple[str, ...], only: str | None) -> None:
+        from miniplm.pipeline import run as run_road
+        from miniplm.recipe import load_recipe
+
+        loaded = load_recipe(recipe, overrides)
+        manifests = run_road(loaded, kinds=[kind], only=only)
+        for manifest in manifests:
+            click.echo(f"{Path(loaded.run_dir) / manifest.stage}")
+
+    return command
+
+
+for _kind, _summary in {
+    "tokenize": "Cut documents into sequences of tokens, one folder of shards per split.",
+    "score": "Score every candidate sequence with the teacher and the reference.",
+    "select": "Choose the sequences of the refined corpora by their scores.",
+    "export": "Write the refined corpora as token shards, and as text if asked for.",
+    "train": "Train the students, and a teacher or reference that starts from scratch.",
+    "evaluate": "Measure all models on held-out text.",
+    "report": "Write the page about the run.",
+}.items():
+    _stage_command(_kind, _summary)
+
+
+def _run_and_show(recipe: Any) -> None:  # noqa: ANN401
+    from miniplm.pipeline import run as run_road
+
+    run_road(recipe)
+    from miniplm.report.collect import student_lines, verdict_of
+
+    run_dir = Path(recipe.run_dir)
+    _print_students(student_lines(recipe))
+    for sentence in verdict_of(recipe):
+        click.echo(sentence)
+    click.echo(f"report: {run_dir / 'report' / 'index.html'}")
+
+
+def _print_students(lines: Sequence[Sequence[str]]) -> None:
+    table = Table(title="Models on held-out text (mean over domains)", title_justify="left")
+    for place, heading in enumerate(lines[0]):
+        table.add_column(heading, justify="left" if place < 2 else "right")
+    for line in lines[1:]:
+        table.add_row(*line)
+    Console().print(table)
+
+
+def _print_plan(made: Any) -> None:  # noqa: ANN401
+    table = Table(title="Plan", title_justify="left")
+    for heading in ("stage", "state", "tokens", "FLOPs", "on disk", "hours", "note"):
+        numeric = heading in ("tokens", "FLOPs", "on disk", "hours")
+        table.add_column(heading, justify="right" if numeric else "left")
+    for step in made.steps:
+        table.add_row(
+            step.name, step.state, _number(step.num_tokens), _number(step.flops),
+            _number(step.num_bytes, "B"), "" if step.hours is None else f"{step.hours:.3g}",
+            step.note,
+        )  # fmt: skip
+    todo = [step for step in made.steps if step.state != "complete"]
+    flops = sum(step.flops or 0 for step in todo)
+    hours = sum(step.hours or 0 for step in todo)
+    size = sum(step.num_bytes or 0 for step in todo)
+    table.add_section()
+    table.add_row(
+        "to do", f"{len(todo)} of {len(made.steps)}", "", _number(flops), _number(size, "B"),
+        f"{hours:.3g}", "",
+    )  # fmt: skip
+    Console().print(table)
+    for sentence in made.warnings:
+        click.echo(f"warning: {sentence}")
+    for sentence in made.assumptions:
+        click.echo(f"assumed: {sentence}")
+
+
+def _number(value: float | None, unit: str = "") -> str:
+    if value is None:
+        return "?"
+    if value == 0:
+        return ""
+    for limit, prefix in (
+        (1e18, "E"),
+        (1e15, "P"),
+        (1e12, "T"),
+        (1e9, "G"),
+        (1e6, "M"),
+        (1e3, "k"),
+    ):
+        if value >= limit:
+            return f"{value / limit:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"
+
+
+if __name__ == "__main__":
+    main()

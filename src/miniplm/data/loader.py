@@ -1,0 +1,123 @@
+"""From token shards to batches: the order is a pure function of (seed, epoch).
+
+Axes: B sequences, T positions. The sequences of the run form one endless list, epoch after epoch,
+each epoch shuffled anew; step s trains on positions [s * G, (s + 1) * G) of it, G being the
+global batch size. Nothing about the machine enters, so a run that is resumed, elsewhere or on
+other devices, sees the same sequences in the same global batches.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from miniplm.data.shards import Shard
+from miniplm.errors import ArtefactError
+
+IGNORED = -100
+"""Target of a position that is neither scored nor trained on."""
+
+
+@lru_cache(maxsize=4)
+def epoch_order(num_sequences: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order of sequences in one epoch: a permutation of `range(num_sequences)`."""
+    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
+    return generator.permutation(num_sequences)
+
+
+def global_batch(
+    step: int, global_batch_size: int, num_sequences: int, seed: int
+) -> NDArray[np.int64]:
+    """Indices of the sequences of one step, `[global_batch_size]` int64.
+
+    A batch at the end of an epoch is filled from the next one.
+
+    Example:
+        >>> first = [int(i) for step in range(3) for i in global_batch(step, 2, 3, seed=0)]
+        >>> sorted(first[:3]), sorted(first[3:])
+        ([0, 1, 2], [0, 1, 2])
+    """
+    positions = np.arange(step * global_batch_size, (step + 1) * global_batch_size)
+    epochs, places = np.divmod(positions, num_sequences)
+    indices = np.empty(global_batch_size, dtype=np.int64)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        indices[here] = epoch_order(num_sequences, seed, int(epoch))[places[here]]
+    return indices
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Sequences padded to one length.
+
+    Args:
+        input_ids_BT: int64; padding is eos.
+        targets_BT: The id to predict at each position, or `IGNORED`.
+        num_tokens_B: Targets that count, per sequence.
+    """
+
+    input_ids_BT: torch.Tensor
+    targets_BT: torch.Tensor
+    num_tokens_B: torch.Tensor
+
+
+def make_batch(rows: Sequence[NDArray[np.int64]], eos_id: int, length: int | None = None) -> Batch:
+    """Pad rows to a batch of inputs and targets.
+
+    The position whose input is eos has no target: the first token of a new document inside a row
+    is neither scored nor trained on.
+
+    Args:
+        rows: Ids of each sequence, `[length + 1]`.
+        eos_id: End-of-text id.
+        length: Positions to pad to; the longest row's if not given.
+    """
+    width = length or max(len(row) for row in rows) - 1
+    inputs = np.full((len(rows), width), eos_id, dtype=np.int64)
+    targets = np.full((len(rows), width), IGNORED, dtype=np.int64)
+    for index, row in enumerate(rows):
+        inputs[index, : len(row) - 1] = row[:-1]
+        targets[index, : len(row) - 1] = row[1:]
+    targets[inputs == eos_id] = IGNORED
+    num_tokens = (targets != IGNORED).sum(axis=1)
+    return Batch(torch.from_numpy(inputs), torch.from_numpy(targets), torch.from_numpy(num_tokens))
+
+
+class SequenceStore:
+    """All sequences of some shards under one running index.
+
+    Raises:
+        ArtefactError: The shards differ in vocabulary, end-of-text id or length.
+    """
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self.shards = list(shards)
+        self._first = np.concatenate([[0], np.cumsum([len(shard) for shard in shards])])
+        kinds = {(s.info.vocab_size, s.info.eos_id, s.info.max_length) for s in shards}
+        if len(kinds) != 1:
+            raise ArtefactError(
+                f"{shards[0].prefix.parent}: its shards differ in (vocabulary, eos, length): "
+                f"{sorted(kinds)}. They were not made together; make them again."
+            )
+        self.vocab_size, self.eos_id, self.max_length = kinds.pop()
+        self.lengths = np.concatenate([shard.lengths for shard in shards])
+
+    def __len__(self) -> int:
+        return int(self._first[-1])
+
+    @property
+    def mean_num_tokens(self) -> float:
+        """Predicted tokens per sequence, on average, masked ones included."""
+        return float(self.lengths.mean()) - 1
+
+    def row(self, index: int) -> NDArray[np.int64]:
+        """Ids of a sequence, `[length]` int64."""
+        number = int(np.searchsorted(self._first, index, side="right")) - 1
+        return self.shards[number].row(index - int(self._first[number]))
+
+    def batch(self, indices: Sequence[int] | NDArray[np.int64], length: int | None = None) -> Batch:
+        """The sequences at these indices as a batch."""
+        return make_batch([self.row(int(index)) for index in indices], self.eos_id, length)

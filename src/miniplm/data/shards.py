@@ -1,0 +1,274 @@
+"""Token shards: Megatron's memory-mapped index format, with a Parquet sidecar.
+
+A shard is three files with one prefix, `data_0`:
+
+- `data_0.bin`: the ids of all rows, one after another, uint16 where the vocabulary fits, else int32;
+- `data_0.idx`: magic `MMIDIDX`, version 1, dtype code, lengths and byte offsets of the rows, and
+  Megatron's document index (here each row is its own document);
+- `data_0.parquet`: sequence_id, domain, num_tokens (ids in the row), num_bytes (of the row's
+  text) and source_ids, in row order. Its metadata carries the hash of the two files above, which
+  score tables name.
+
+Megatron-LM reads the first two as they are.
+"""
+
+import hashlib
+import json
+import re
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from miniplm.errors import ArtefactError
+from miniplm.manifest import atomic_path
+
+MAGIC = b"MMIDIDX\x00\x00"
+VERSION = 1
+DTYPE_CODES = {
+    np.dtype(np.uint8): 1, np.dtype(np.int8): 2, np.dtype(np.int16): 3, np.dtype(np.int32): 4,
+    np.dtype(np.int64): 5, np.dtype(np.float64): 6, np.dtype(np.float32): 7, np.dtype(np.uint16): 8,
+}  # fmt: skip
+_HEADER = struct.Struct("<9sQBQQ")
+_METADATA_KEY = b"miniplm"
+_LARGEST_UINT16_VOCABULARY = 65_500  # Megatron's own limit
+
+SIDECAR_SCHEMA = pa.schema(
+    [
+        ("sequence_id", pa.int64()),
+        ("domain", pa.dictionary(pa.int32(), pa.string())),
+        ("num_tokens", pa.int32()),
+        ("num_bytes", pa.int64()),
+        ("source_ids", pa.list_(pa.string())),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class ShardInfo:
+    """What a reader of a shard has to know.
+
+    Args:
+        shard_hash: SHA-256 over `.idx` and `.bin`, hexadecimal.
+        vocab_size: One more than the largest id the tokenizer gives out.
+        eos_id: Id between documents; the position that has it as input predicts nothing.
+        max_length: Most predicted tokens in a row.
+    """
+
+    shard_hash: str
+    vocab_size: int
+    eos_id: int
+    max_length: int
+
+
+def ids_dtype(vocab_size: int) -> np.dtype[np.uint16] | np.dtype[np.int32]:
+    """The dtype ids are stored in for a vocabulary of this size."""
+    small = vocab_size < _LARGEST_UINT16_VOCABULARY
+    return np.dtype(np.uint16) if small else np.dtype(np.int32)
+
+
+def index_bytes(lengths: NDArray[np.int32], dtype: np.dtype[np.generic]) -> bytes:
+    """The content of a `.idx` file for rows of these lengths."""
+    sizes = lengths.astype("<i4")
+    offsets = np.zeros(len(sizes), dtype="<i8")
+    np.cumsum(sizes[:-1].astype(np.int64) * dtype.itemsize, out=offsets[1:])
+    documents = np.arange(len(sizes) + 1, dtype="<i8")
+    header = _HEADER.pack(MAGIC, VERSION, DTYPE_CODES[dtype], len(sizes), len(documents))
+    return header + sizes.tobytes() + offsets.tobytes() + documents.tobytes()
+
+
+def write_shard(
+    prefix: Path,
+    rows: Iterable[NDArray[np.generic]],
+    sidecar: pa.Table,
+    *,
+    vocab_size: int,
+    eos_id: int,
+    max_length: int,
+) -> ShardInfo:
+    """Write one shard; its sidecar comes last, so a shard with a sidecar is whole.
+
+    Args:
+        prefix: Path without extension, such as `out/data_0`.
+        rows: Ids of each row, in order.
+        sidecar: The columns of `SIDECAR_SCHEMA`, possibly more, in the same order.
+        vocab_size: One more than the largest id of the tokenizer.
+        eos_id: End-of-text id.
+        max_length: Most predicted tokens in a row.
+
+    Returns:
+        What was put in the sidecar's metadata.
+    """
+    dtype = ids_dtype(vocab_size)
+    lengths = sidecar["num_tokens"].to_numpy().astype(np.int32)
+    index = index_bytes(lengths, dtype)
+    digest = hashlib.sha256(index)
+    prefix.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(prefix.with_suffix(".bin")) as temporary, temporary.open("wb") as file:
+        for row in rows:
+            data = row.astype(dtype, copy=False).tobytes()
+            digest.update(data)
+            file.write(data)
+    with atomic_path(prefix.with_suffix(".idx")) as temporary:
+        temporary.write_bytes(index)
+    info = ShardInfo(digest.hexdigest(), vocab_size, eos_id, max_length)
+    write_parquet(prefix.with_suffix(".parquet"), sidecar, asdict(info))
+    return info
+
+
+def write_parquet(path: Path, table: pa.Table, metadata: object) -> None:
+    """Write a Parquet table atomically, with `metadata` as JSON under the key `miniplm`."""
+    existing = table.schema.metadata or {}
+    merged = {**existing, _METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        pq.write_table(table.replace_schema_metadata(merged), temporary, compression="zstd")
+
+
+def read_parquet_metadata(path: Path) -> dict[str, object]:
+    """The JSON that `write_parquet` put beside the columns.
+
+    Raises:
+        ArtefactError: The file is missing, damaged, or not written by miniplm.
+    """
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+        content = json.loads(metadata[_METADATA_KEY])
+    except FileNotFoundError:
+        raise ArtefactError(f"{path}: no such file; the artefact is incomplete") from None
+    except (KeyError, ValueError, pa.ArrowException) as error:
+        raise ArtefactError(
+            f"{path}: is not a table written by miniplm, or is damaged ({error})"
+        ) from error
+    assert isinstance(content, dict)
+    return content
+
+
+class Shard:
+    """A token shard opened for reading; ids stay on disk and are mapped.
+
+    Raises:
+        ArtefactError: A file is missing or damaged, or the files do not belong together.
+    """
+
+    def __init__(self, prefix: Path) -> None:
+        self.prefix = prefix
+        self.dtype, self.lengths = _read_index(prefix.with_suffix(".idx"))
+        self.starts = np.zeros(len(self.lengths) + 1, dtype=np.int64)
+        np.cumsum(self.lengths, out=self.starts[1:])
+        self.ids = self._map_ids()
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def row(self, index: int) -> NDArray[np.int64]:
+        """The ids of one row, `[length]` int64."""
+        return self.ids[self.starts[index] : self.starts[index + 1]].astype(np.int64)
+
+    @cached_property
+    def info(self) -> ShardInfo:
+        """Hash, vocabulary and end-of-text id, from the sidecar."""
+        path = self.prefix.with_suffix(".parquet")
+        try:
+            return ShardInfo(**read_parquet_metadata(path))  # type: ignore[arg-type]
+        except TypeError as error:
+            raise ArtefactError(f"{path}: is not the sidecar of a token shard") from error
+
+    @cached_property
+    def sidecar(self) -> pa.Table:
+        """The sidecar's columns, one row per row of the shard."""
+        table = pq.read_table(self.prefix.with_suffix(".parquet"))
+        if table.num_rows != len(self):
+            raise ArtefactError(
+                f"{self.prefix}: the index has {len(self)} rows, the sidecar {table.num_rows}; "
+                "they do not belong together. Make the shards again."
+            )
+        return table
+
+    @cached_property
+    def sequence_ids(self) -> NDArray[np.int64]:
+        """Id of each row, `[rows]` int64."""
+        ids: NDArray[np.int64] = self.sidecar["sequence_id"].to_numpy()
+        return ids
+
+    @property
+    def num_ids(self) -> int:
+        """Ids in the shard."""
+        return int(self.starts[-1])
+
+    def _map_ids(self) -> NDArray[np.generic]:
+        path = self.prefix.with_suffix(".bin")
+        expected = self.num_ids * self.dtype.itemsize
+        found = path.stat().st_size if path.exists() else None
+        if found != expected:
+            size = "is missing" if found is None else f"has {found} bytes"
+            raise ArtefactError(
+                f"{path} {size}; its index speaks of {expected} bytes. Make the shard again."
+            )
+        if expected == 0:
+            return np.empty(0, self.dtype)
+        return np.memmap(path, dtype=self.dtype, mode="r")
+
+
+def _read_index(path: Path) -> tuple[np.dtype[np.generic], NDArray[np.int32]]:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ArtefactError(f"{path}: cannot be read ({error.strerror})") from error
+    if len(data) < _HEADER.size or not data.startswith(MAGIC):
+        raise ArtefactError(f"{path}: is not a Megatron index (it does not start with {MAGIC!r})")
+    _, version, code, num_rows, num_documents = _HEADER.unpack_from(data)
+    dtypes = {value: key for key, value in DTYPE_CODES.items()}
+    if version != VERSION or code not in dtypes:
+        raise ArtefactError(f"{path}: version {version}, dtype code {code}; expected version 1")
+    if len(data) != _HEADER.size + 12 * num_rows + 8 * num_documents:
+        raise ArtefactError(f"{path}: {len(data)} bytes do not fit {num_rows} rows; it is cut off")
+    lengths = np.frombuffer(data, dtype="<i4", count=num_rows, offset=_HEADER.size)
+    return dtypes[code], lengths.astype(np.int32)
+
+
+def shard_prefixes(folder: Path) -> list[Path]:
+    """Prefixes of the shards in a folder, in the order of their numbers.
+
+    Raises:
+        ArtefactError: There are none, or a number is missing in between.
+    """
+    numbered = {}
+    for path in folder.glob("data_*.idx"):
+        if match := re.fullmatch(r"data_(\d+)", path.stem):
+            numbered[int(match[1])] = path.with_suffix("")
+    if not numbered:
+        raise ArtefactError(f"{folder}: holds no token shards (data_0.idx, data_0.bin, ...)")
+    missing = sorted(set(range(max(numbered) + 1)) - set(numbered))
+    if missing:
+        raise ArtefactError(f"{folder}: token shard data_{missing[0]} is missing")
+    return [numbered[number] for number in sorted(numbered)]
+
+
+def open_shards(folder: Path) -> list[Shard]:
+    """All shards of a folder. Raises what `shard_prefixes` and `Shard` raise."""
+    return [Shard(prefix) for prefix in shard_prefixes(folder)]
+
+
+def make_sidecar(
+    sequence_ids: NDArray[np.int64],
+    domains: Sequence[str],
+    num_tokens: NDArray[np.int32],
+    num_bytes: NDArray[np.int64],
+    source_ids: Sequence[Sequence[str]],
+) -> pa.Table:
+    """The sidecar table of a shard from its columns."""
+    columns = [
+        pa.array(sequence_ids, pa.int64()),
+        pa.array(domains, pa.string()).dictionary_encode(),
+        pa.array(num_tokens, pa.int32()),
+        pa.array(num_bytes, pa.int64()),
+        pa.array(source_ids, pa.list_(pa.string())),
+    ]
+    return pa.Table.from_arrays(columns, schema=SIDECAR_SCHEMA)

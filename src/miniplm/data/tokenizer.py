@@ -1,0 +1,203 @@
+"""Tokenizers: from the hub or a folder, or a byte-level BPE trained on the corpus.
+
+`TokenTable` is what packing and evaluation need to know of each id (does it end a sentence, how
+many bytes of text does it stand for), worked out once per vocabulary instead of per row.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from miniplm.config import Config
+from miniplm.errors import ModelError
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+EOS_TOKEN = "<|endoftext|>"  # noqa: S105  (a token of text, no secret)
+_SENTENCE_END = re.compile(rb"(?:[.!?][\"')\]]*\s*|\n\s*|\xe3\x80\x82|\xef\xbc\x81|\xef\xbc\x9f)\Z")
+_BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
+
+
+class TokenizerConfig(Config):
+    """Which tokenizer cuts the corpus."""
+
+    name: str | None = Field(
+        None, description="hub name or folder; null trains a byte-level BPE on the corpus"
+    )
+    revision: str | None = Field(None, description="hub revision of the tokenizer")
+    trust_remote_code: bool = Field(False, description="run Python code that comes with it")
+    vocab_size: int = Field(8192, ge=257, description="size of the trained vocabulary")
+    train_bytes: int = Field(
+        50_000_000, ge=1, description="bytes of text the vocabulary is trained on, at most"
+    )
+
+
+@dataclass(frozen=True)
+class TokenTable:
+    """Facts about every id of a vocabulary.
+
+    Args:
+        num_bytes_V: Bytes of text an id stands for, `[V]`; 0 for special tokens.
+        ends_sentence_V: Whether a sentence or line may end behind it, `[V]`; true for eos.
+        eos_id: End-of-text id.
+    """
+
+    num_bytes_V: NDArray[np.int64]
+    ends_sentence_V: NDArray[np.bool_]
+    eos_id: int
+
+    @property
+    def vocab_size(self) -> int:
+        """One more than the largest id."""
+        return len(self.num_bytes_V)
+
+
+def load_tokenizer(
+    name: str | Path, *, revision: str | None = None, trust_remote_code: bool = False
+) -> "PreTrainedTokenizerBase":
+    """Load a tokenizer from the hub or a folder.
+
+    Raises:
+        ModelError: It cannot be loaded, is not backed by `tokenizers`, or has no end-of-text token.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            str(name), revision=revision, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(
+            f"cannot load the tokenizer {str(name)!r}: {_first_line(error)}. Expected the name of "
+            "a hub repository or a folder with tokenizer.json."
+        ) from error
+    if not tokenizer.is_fast:
+        raise ModelError(
+            f"the tokenizer {str(name)!r} has no tokenizer.json that the `tokenizers` library "
+            "reads. Convert it first (AutoTokenizer.from_pretrained(...).save_pretrained(folder))."
+        )
+    if tokenizer.eos_token_id is None and EOS_TOKEN in tokenizer.get_vocab():
+        tokenizer.eos_token = EOS_TOKEN
+    if tokenizer.eos_token_id is None:
+        raise ModelError(
+            f"the tokenizer {str(name)!r} has no end-of-text token, which separates documents. "
+            "Set eos_token in its tokenizer_config.json."
+        )
+    return tokenizer
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None:
+    """Train a byte-level BPE and save it as a Hugging Face tokenizer folder.
+
+    Args:
+        texts: What to train on.
+        vocab_size: Entries of the vocabulary, end-of-text included.
+        folder: Where to write `tokenizer.json` and `tokenizer_config.json`.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[EOS_TOKEN],
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    wrapped = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, eos_token=EOS_TOKEN, pad_token=EOS_TOKEN
+    )
+    wrapped.save_pretrained(folder)
+
+
+def encode_batch(
+    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]
+) -> list[NDArray[np.int32]]:
+    """Ids of each text, `[length]` int32, on all cores; no special tokens are added.
+
+    Text that happens to spell a special token is encoded as ordinary text.
+    """
+    backend = tokenizer.backend_tokenizer
+    backend.encode_special_tokens = True
+    encodings = backend.encode_batch_fast(texts, add_special_tokens=False)
+    return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
+
+
+def token_table(tokenizer: "PreTrainedTokenizerBase") -> TokenTable:
+    """Bytes and sentence ends of every id of the tokenizer."""
+    texts = token_bytes(tokenizer)
+    eos_id = int(tokenizer.eos_token_id)
+    ends = np.array([bool(_SENTENCE_END.search(text)) for text in texts], dtype=np.bool_)
+    ends[eos_id] = True
+    return TokenTable(np.array([len(text) for text in texts], dtype=np.int64), ends, eos_id)
+
+
+def token_bytes(tokenizer: "PreTrainedTokenizerBase") -> list[bytes]:
+    """The bytes of text that each id stands for; empty for special tokens and unused ids.
+
+    Exact for byte-level BPE and for SentencePiece with byte fallback; other kinds of tokenizer
+    are asked to decode each id.
+    """
+    backend = tokenizer.backend_tokenizer
+    description = json.loads(backend.to_str())
+    pieces = backend.get_vocab(with_added_tokens=True)
+    special = {token["id"] for token in description["added_tokens"] if token["special"]}
+    added = {token["id"] for token in description["added_tokens"]}
+    to_bytes = _piece_reader(description)
+    texts = [b""] * (max(pieces.values()) + 1)
+    for piece, index in pieces.items():
+        if index in special:
+            continue
+        if index in added:
+            texts[index] = piece.encode()
+        elif to_bytes is not None:
+            texts[index] = to_bytes(piece)
+        else:
+            texts[index] = tokenizer.decode([index]).encode()
+    return texts
+
+
+def _piece_reader(description: dict[str, Any]) -> Any:  # noqa: ANN401  (a function or None)
+    kinds = _component_types(description["decoder"])
+    if "ByteLevel" in kinds:
+        letters = _byte_level_letters()
+        return lambda piece: bytes(letters[letter] for letter in piece)
+    if "ByteFallback" in kinds:
+        return _sentencepiece_bytes
+    return None
+
+
+def _component_types(component: dict[str, Any] | None) -> set[str]:
+    if component is None:
+        return set()
+    nested = component.get("decoders", [])
+    return {component["type"]}.union(*(_component_types(inner) for inner in nested))
+
+
+def _sentencepiece_bytes(piece: str) -> bytes:
+    if match := _BYTE_PIECE.fullmatch(piece):
+        return bytes([int(match[1], 16)])
+    return piece.replace("\N{LOWER ONE EIGHTH BLOCK}", " ").encode()
+
+
+def _byte_level_letters() -> dict[str, int]:
+    """The letter that byte-level BPE writes for each byte (printable bytes stand for themselves)."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    letters = {chr(byte): byte for byte in printable}
+    others = [byte for byte in range(256) if byte not in set(printable)]
+    return letters | {chr(256 + place): byte for place, byte in enumerate(others)}

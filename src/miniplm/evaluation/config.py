@@ -1,0 +1,15 @@
+"""What is measured, and in which dtype."""
+
+from pydantic import Field
+
+from miniplm.config import Config
+from miniplm.model import Dtype
+
+
+class EvaluationConfig(Config):
+    """What is measured, and in which dtype."""
+
+    dtype: Dtype = Field("float32", description="dtype the models run in")
+    held_out_sequences_while_training: int = Field(
+        64, ge=1, description="held-out sequences behind the losses along the way"
+    )

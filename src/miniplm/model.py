@@ -1,0 +1,316 @@
+"""Models: loading teachers and references, building students of any family from a shape.
+
+Axes: B sequences, T positions, D hidden width, V rows of the output layer. A model is used
+through two things that every causal family of `transformers` has: the body, which gives hidden
+states `[B, T, D]`, and the output layer's weight `[V, D]`. Logits `[B, T, V]` are never made.
+"""
+
+import logging
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, model_validator
+
+from miniplm.config import Config
+from miniplm.errors import ModelError
+from miniplm.manifest import fingerprint_files
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+
+Dtype = Literal["float32", "bfloat16"]
+
+_VOCABULARY_MULTIPLE = 64
+"""Vocabularies of models from scratch are padded to this; matrix units like round numbers."""
+
+_FAMILY_FIELDS = {
+    # transformers has one name for most things in most families; Mamba has no attention
+    "mamba": {"intermediate_size": None, "num_heads": None, "num_kv_heads": None},
+    "mamba2": {"intermediate_size": None, "num_heads": "num_heads", "num_kv_heads": None},
+    "gpt_neox": {"num_kv_heads": None},
+}
+
+
+class ShapeConfig(Config):
+    """A model from scratch. What a family does not have (Mamba's heads) stays null."""
+
+    family: str = Field("qwen2", description="model type of transformers: qwen2, llama, mamba, ...")
+    hidden_size: int = Field(ge=8, description="width")
+    intermediate_size: int | None = Field(None, ge=8, description="width of the feed-forward part")
+    num_layers: int = Field(ge=1, description="layers")
+    num_heads: int | None = Field(None, ge=1, description="attention heads")
+    num_kv_heads: int | None = Field(None, ge=1, description="key/value heads; null: num_heads")
+    tie_embeddings: bool = Field(False, description="one matrix for input and output embeddings")
+    extra: dict[str, Any] = Field(
+        default_factory=dict, description="further fields of the family's config, by its own names"
+    )
+
+
+class ModelConfig(Config):
+    """Where a model comes from: released weights, a config to start from scratch, or a shape."""
+
+    name: str | None = Field(None, description="released model: hub name or folder with weights")
+    revision: str | None = Field(None, description="hub revision")
+    trust_remote_code: bool = Field(False, description="run Python code that comes with it")
+    config_from: str | None = Field(
+        None, description="from scratch: hub name or folder whose config.json gives the shape"
+    )
+    shape: ShapeConfig | None = Field(None, description="from scratch: the shape")
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "ModelConfig":
+        given = [key for key in ("name", "config_from", "shape") if getattr(self, key) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) if given else "none of them"
+            raise ValueError(f"give one of name, config_from and shape; found {found}")
+        return self
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether the model has to be trained before it is of use."""
+        return self.name is None
+
+    @property
+    def origin_fingerprint(self) -> str:
+        """Changes with the files of a local folder; a hub name stands for itself."""
+        place = self.name or self.config_from
+        if place and Path(place).is_dir():
+            return fingerprint_files(sorted(p for p in Path(place).iterdir() if p.is_file()))
+        return f"hub:{place}" if place else "shape"
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Parameters of a model, counted from its shape."""
+
+    num_params: int
+    num_embedding_params: int
+    forward_flops_per_token: float
+    """For one token of a full-length sequence: matrix products and attention, output layer too."""
+
+
+def model_config(config: ModelConfig, vocab_size: int, max_length: int) -> "PretrainedConfig":
+    """The `transformers` config of a model from scratch.
+
+    Args:
+        config: Must be from scratch.
+        vocab_size: Entries of the tokenizer; padded up to a multiple of 64.
+        max_length: Positions the model has to serve.
+
+    Raises:
+        ModelError: The family is unknown, or does not take these fields.
+    """
+    from transformers import AutoConfig
+
+    padded = -(-vocab_size // _VOCABULARY_MULTIPLE) * _VOCABULARY_MULTIPLE
+    common = {"vocab_size": padded, "max_position_embeddings": max_length, "use_cache": False}
+    try:
+        if config.config_from is not None:
+            return AutoConfig.from_pretrained(
+                config.config_from, trust_remote_code=config.trust_remote_code, **common
+            )
+        assert config.shape is not None
+        fields = {**common, **_shape_fields(config.shape), **config.shape.extra}
+        return AutoConfig.for_model(config.shape.family, **fields)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        given = config.config_from or (config.shape and config.shape.family)
+        reason = str(error).strip().partition("\n")[0][:300]
+        raise ModelError(
+            f"cannot make a model config from {given!r}: {reason}. Expected a model type of "
+            "transformers (qwen2, llama, gpt_neox, mamba, ...) or a folder with config.json."
+        ) from error
+
+
+def _shape_fields(shape: ShapeConfig) -> dict[str, Any]:
+    renamed = _FAMILY_FIELDS.get(shape.family, {})
+    fields: dict[str, Any] = {
+        "hidden_size": shape.hidden_size,
+        "num_hidden_layers": shape.num_layers,
+        "tie_word_embeddings": shape.tie_embeddings,
+    }
+    optional = {
+        "intermediate_size": ("intermediate_size", shape.intermediate_size),
+        "num_heads": ("num_attention_heads", shape.num_heads),
+        "num_kv_heads": ("num_key_value_heads", shape.num_kv_heads or shape.num_heads),
+    }
+    for key, (usual_name, value) in optional.items():
+        name = renamed.get(key, usual_name)
+        if value is None and name is not None and key != "num_kv_heads":
+            raise ValueError(f"the family {shape.family} needs shape.{key}")
+        if value is not None and name is not None:
+            fields[name] = value
+    if shape.num_heads and "num_heads" not in renamed and shape.hidden_size % shape.num_heads:
+        raise ValueError(
+            f"hidden_size {shape.hidden_size} is not a multiple of num_heads {shape.num_heads}"
+        )
+    return fields
+
+
+def build_model(config: "PretrainedConfig", seed: int) -> "PreTrainedModel":
+    """A model with fresh float32 weights that depend on config and seed only.
+
+    Raises:
+        ModelError: The family has no causal language model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        except ValueError as error:
+            raise ModelError(
+                f"{config.model_type!r} is no causal language model of transformers"
+            ) from error
+
+
+def load_model(
+    name: str | Path,
+    *,
+    dtype: Dtype = "float32",
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> "PreTrainedModel":
+    """Load a released or trained causal model for inference.
+
+    Raises:
+        ModelError: It cannot be found or read, or its weights do not fill it.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    try:
+        with _quiet_transformers():
+            model, info = AutoModelForCausalLM.from_pretrained(
+                str(name),
+                dtype=getattr(torch, dtype),
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0][:300]
+        raise ModelError(
+            f"cannot load the model {str(name)!r}: {reason}. Expected the name of a hub "
+            "repository or a folder with config.json and safetensors weights."
+        ) from error
+    if info["missing_keys"]:
+        missing = ", ".join(sorted(info["missing_keys"])[:3])
+        raise ModelError(
+            f"{name}: weights are missing ({missing}, ...); the download is incomplete"
+        )
+    return model.eval()
+
+
+@contextmanager
+def _quiet_transformers() -> "Iterator[None]":
+    """No weight-loading bars in the middle of our own output."""
+    from transformers.utils import logging as transformers_logging
+
+    was_enabled = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()
+    quiet = logging.getLogger("transformers")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        quiet.setLevel(level)
+        if was_enabled:
+            transformers_logging.enable_progress_bar()
+
+
+def check_vocabulary(model: "PreTrainedModel", vocab_size: int, what: str) -> None:
+    """Refuse a model whose vocabulary is smaller than the ids of the data.
+
+    More rows than tokens (a padded vocabulary) are fine: they take part in the softmax, as they
+    do in the model's own logits.
+
+    Raises:
+        ModelError: The model has fewer rows than the tokenizer has ids.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    if rows < vocab_size:
+        raise ModelError(
+            f"{what}: its vocabulary has {rows:,} rows, the token shards hold ids up to "
+            f"{vocab_size - 1:,}. Tokenise the corpus with this model's own tokenizer "
+            "(tokenizer.name), or choose a model of the same tokenizer."
+        )
+
+
+def hidden_states(model: "PreTrainedModel", input_ids_BT: "torch.Tensor") -> "torch.Tensor":
+    """Last hidden states `[B, T, D]`, after the final norm: what the output layer takes."""
+    output = model.base_model(input_ids=input_ids_BT, use_cache=False)
+    states: torch.Tensor = output.last_hidden_state
+    return states
+
+
+def output_layer(model: "PreTrainedModel") -> tuple["torch.Tensor", "torch.Tensor | None"]:
+    """Weight `[V, D]` and bias `[V]` of the output layer."""
+    layer = model.get_output_embeddings()
+    return layer.weight, getattr(layer, "bias", None)
+
+
+def check_output_layer(model: "PreTrainedModel") -> None:
+    """Make sure that hidden states times the output layer are the model's logits.
+
+    Some families scale or cap their logits; for them our log-probabilities would be wrong.
+
+    Raises:
+        ModelError: They are not.
+    """
+    import torch
+
+    ids_BT = torch.arange(1, 9, device=model.device).unsqueeze(0)
+    weight_VD, bias_V = output_layer(model)
+    with torch.no_grad():
+        expected_BTV = model(input_ids=ids_BT, use_cache=False).logits.float()
+        found_BTV = torch.nn.functional.linear(hidden_states(model, ids_BT), weight_VD, bias_V)
+    difference = (found_BTV.float() - expected_BTV).abs().max().item()
+    allowed = 1e-3 if weight_VD.dtype == torch.float32 else 0.1
+    if not difference <= allowed * (1 + expected_BTV.abs().max().item()):
+        raise ModelError(
+            f"the family {model.config.model_type!r} changes its logits after the output layer "
+            f"(by up to {difference:.3g}); this is not supported yet. Use a family without logit "
+            "scaling or soft-capping (qwen2, llama, gpt_neox, mamba, ...)."
+        )
+
+
+def model_size(config: "PretrainedConfig", length: int) -> ModelSize:
+    """Count a model's parameters and FLOPs from its shape, without making its weights.
+
+    Forward FLOPs per token: 2 for each weight of a matrix product, the output layer included,
+    plus 4 * T * D for each attention layer (query times key, and weights times value, over the
+    full square as hardware counters do).
+
+    Args:
+        config: The `transformers` config.
+        length: Tokens per sequence, T.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    embedding = model.get_input_embeddings().weight
+    output_weight, _ = output_layer(model)
+    tied = output_weight is embedding
+    num_params = sum(parameter.numel() for parameter in model.parameters())
+    kinds = (torch.nn.Linear, torch.nn.Conv1d)
+    products = sum(m.weight.numel() for m in model.modules() if isinstance(m, kinds))
+    heads = getattr(config, "num_attention_heads", None)
+    attention = 0
+    if heads and config.model_type not in ("mamba", "mamba2"):
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+        attention = 4 * length * heads * head_dim * config.num_hidden_layers
+    return ModelSize(
+        num_params=num_params,
+        num_embedding_params=embedding.numel() + (0 if tied else output_weight.numel()),
+        forward_flops_per_token=float(2 * products + attention),
+    )

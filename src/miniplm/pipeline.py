@@ -1,0 +1,437 @@
+"""The walk along the road: which stages a recipe has, in which order, and what each depends on.
+
+A `Step` ties a stage's spec (from which follows whether its output still holds) to the function
+that does the work. Fingerprints are chained: a step's spec names the fingerprints of the steps it
+reads, so that changing one field redoes exactly what depends on it.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+from filelock import FileLock, Timeout
+
+from miniplm.data.documents import corpus_fingerprint
+from miniplm.data.tokenization import TOKENIZER_FOLDER, TokenizationConfig, tokenize_corpus
+from miniplm.errors import ArtefactError, ConfigError, MiniPLMError, StageNotReadyError
+from miniplm.manifest import (
+    Manifest,
+    Outcome,
+    StageSpec,
+    changed_fields,
+    is_complete,
+    read_manifest,
+    run_stage,
+    write_atomically,
+)
+from miniplm.model import Dtype, ModelConfig, load_model, model_config
+from miniplm.recipe import CANDIDATES, Recipe, ScorerConfig, StudentConfig
+from miniplm.runtime.log import logger
+
+if TYPE_CHECKING:
+    from miniplm.scoring.scorer import ScoringModel
+
+KINDS = ("tokenize", "train", "score", "select", "export", "evaluate", "report")
+RECIPE_NAME = "recipe.yaml"
+_SUPERSEDED = "superseded"
+_PREFLIGHT_VOCABULARY = 50_304
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a run.
+
+    Args:
+        folder: Where it writes.
+        spec: What its output depends on.
+        needs: The steps it reads.
+        work: Does it, given the folder.
+    """
+
+    folder: Path
+    spec: StageSpec
+    needs: tuple["Step", ...]
+    work: Callable[[Path], Outcome] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Such as `score/teacher`."""
+        return self.spec.name
+
+    @property
+    def kind(self) -> str:
+        """The subcommand that runs it: the part of its name before the slash."""
+        return self.name.partition("/")[0]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether its output is there and still what the recipe asks for."""
+        return is_complete(self.folder, self.spec)
+
+
+class Road:
+    """All steps of a recipe, in an order in which each comes after what it needs."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.run_dir = Path(recipe.run_dir)
+        self.steps: list[Step] = []
+        self._tokenize = self._add_tokenize()
+        self._models = {
+            role: self._add_scorer(role, getattr(recipe, role)) for role in ("teacher", "reference")
+        }
+        self._scores = {role: self._add_score(role) for role in self._models}
+        self._corpora = {name: self._add_selection(name) for name in recipe.selections}
+        for name, student in recipe.students.items():
+            self._models[name] = self._add_student(name, student)
+        evaluations = [self._add_evaluation(name) for name in self._models]
+        self._add_report(evaluations)
+
+    def step(self, name: str) -> Step:
+        """The step of this name.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        for step in self.steps:
+            if step.name == name:
+                return step
+        names = ", ".join(step.name for step in self.steps)
+        raise ConfigError("the recipe", [f"has no step {name!r}; it has {names}"])
+
+    def _add(
+        self,
+        name: str,
+        config: dict[str, object],
+        needs: dict[str, Step],
+        work: Callable[[Path], Outcome],
+        inputs: dict[str, str] | None = None,
+    ) -> Step:
+        chained = {role: step.spec.fingerprint for role, step in needs.items()}
+        step = Step(
+            folder=self.run_dir / name,
+            spec=StageSpec(name, config, {**chained, **(inputs or {})}),
+            needs=tuple(needs.values()),
+            work=work,
+        )
+        self.steps.append(step)
+        return step
+
+    def _add_tokenize(self) -> Step:
+        recipe = self.recipe
+        inputs = {"corpus": corpus_fingerprint(recipe.corpus)}
+        if recipe.held_out_corpus:
+            inputs["held_out_corpus"] = corpus_fingerprint(recipe.held_out_corpus)
+        if recipe.tokenizer.name:
+            origin = ModelConfig(name=recipe.tokenizer.name).origin_fingerprint  # type: ignore[call-arg]
+            inputs["tokenizer"] = origin
+        sections = ("corpus", "held_out_corpus", "splits", "tokenizer", "packing", "seed")
+        fingerprinted = recipe.fingerprinted()
+        config = TokenizationConfig(
+            corpus=recipe.corpus,
+            splits=recipe.splits,
+            tokenizer=recipe.tokenizer,
+            packing=recipe.packing,
+            seed=recipe.seed,
+            held_out_corpus=recipe.held_out_corpus,
+        )
+        return self._add(
+            "tokenize",
+            {section: fingerprinted[section] for section in sections},
+            {},
+            lambda folder: tokenize_corpus(config, folder),
+            inputs,
+        )
+
+    def _split(self, name: str) -> Path:
+        return self._tokenize.folder / name
+
+    @property
+    def _tokenizer(self) -> Path:
+        return self._tokenize.folder / TOKENIZER_FOLDER
+
+    def _add_scorer(self, role: str, config: ScorerConfig) -> Step | None:
+        """The training of a teacher or reference; None for a released one."""
+        if config.training is None:
+            return None
+        return self._add_training(
+            role, config, self._split(role), f"the {role} split", {"tokenize": self._tokenize}
+        )
+
+    def _add_training(
+        self, name: str, config: ModelConfig, shards: Path, corpus: str, needs: dict[str, Step]
+    ) -> Step:
+        recipe = self.recipe
+        if isinstance(config, ScorerConfig):
+            assert config.training is not None
+            training = config.training
+        else:
+            training = recipe.student_training(name)
+
+        def work(folder: Path) -> Outcome:
+            from miniplm.training.student import TrainInputs, train_model
+
+            inputs = TrainInputs(
+                shards=shards,
+                corpus=corpus,
+                tokenizer=self._tokenizer,
+                held_out=self._split("held_out"),
+                held_out_sequences=recipe.evaluation.held_out_sequences_while_training,
+            )
+            return train_model(name, config, training, inputs, recipe.seed, folder)
+
+        shape = config.model_dump(mode="json", include={"config_from", "shape"})
+        while_training = recipe.evaluation.held_out_sequences_while_training
+        return self._add(
+            f"train/{name}",
+            {
+                **shape,
+                "training": training.fingerprinted(),
+                "seed": recipe.seed,
+                "held_out_sequences": while_training,
+            },
+            needs,
+            work,
+            {"origin": config.origin_fingerprint},
+        )
+
+    def _add_score(self, role: str) -> Step:
+        scoring = self.recipe.scoring
+
+        def work(folder: Path) -> Outcome:
+            from miniplm.scoring.scorer import score_shards
+
+            scorer = self._load(role, scoring.dtype)
+            return score_shards(
+                scorer, self._split(CANDIDATES), self._token_bytes(), scoring, folder
+            )
+
+        return self._add(
+            f"score/{role}",
+            {"scoring": scoring.fingerprinted(), **self._model_identity(role)},
+            self._with_model(role, {"tokenize": self._tokenize}),
+            work,
+        )
+
+    def _add_selection(self, name: str) -> Step:
+        """Selection and export of one refined corpus; returns the export step."""
+        recipe = self.recipe
+        config = recipe.selections[name]
+        needs = {"tokenize": self._tokenize, **self._scores}
+
+        def select(folder: Path) -> Outcome:
+            from miniplm.selection.selector import select_sequences
+
+            teacher, reference = self._scores["teacher"].folder, self._scores["reference"].folder
+            shards = self._split(CANDIDATES)
+            return select_sequences(shards, teacher, reference, config, recipe.seed, folder)
+
+        def export(folder: Path) -> Outcome:
+            from miniplm.export.exporter import export_corpus
+
+            shards = self._split(CANDIDATES)
+            return export_corpus(shards, selected.folder, self._tokenizer, recipe.export, folder)
+
+        selected = self._add(
+            f"select/{name}", {**config.fingerprinted(), "seed": recipe.seed}, needs, select
+        )
+        return self._add(
+            f"export/{name}",
+            recipe.export.fingerprinted(),
+            {"tokenize": self._tokenize, "selection": selected},
+            export,
+        )
+
+    def _add_student(self, name: str, config: StudentConfig) -> Step:
+        if config.corpus == CANDIDATES:
+            shards, corpus = self._split(CANDIDATES), "all candidates"
+            needs = {"tokenize": self._tokenize}
+        else:
+            step = self._corpora[config.corpus]
+            shards, corpus = step.folder / "shards", f"the refined corpus {config.corpus!r}"
+            needs = {"tokenize": self._tokenize, "corpus": step}
+        return self._add_training(name, config, shards, corpus, needs)
+
+    def _add_evaluation(self, name: str) -> Step:
+        evaluation = self.recipe.evaluation
+
+        def work(folder: Path) -> Outcome:
+            from miniplm.evaluation.held_out import evaluate_model
+
+            scorer = self._load(name, evaluation.dtype)
+            return evaluate_model(scorer, self._split("held_out"), self._token_bytes(), folder)
+
+        return self._add(
+            f"evaluate/{name}",
+            {"dtype": evaluation.dtype, **self._model_identity(name)},
+            self._with_model(name, {"tokenize": self._tokenize}),
+            work,
+        )
+
+    def _add_report(self, evaluations: Sequence[Step]) -> None:
+        def work(folder: Path) -> Outcome:
+            from miniplm.report.collect import write_report
+
+            return write_report(self.recipe, folder)
+
+        corpora = [step for step in self.steps if step.kind in ("select", "export")]
+        needs = {step.name: step for step in [self._tokenize, *corpora, *evaluations]}
+        self._add("report", {"name": self.recipe.name}, needs, work)
+
+    def _with_model(self, name: str, needs: dict[str, Step]) -> dict[str, Step]:
+        step = self._models[name]
+        return {**needs, "model": step} if step else needs
+
+    def _model_identity(self, name: str) -> dict[str, object]:
+        """What tells a released model from another; nothing for one that a step trains."""
+        if self._models[name]:
+            return {}
+        config: ScorerConfig = getattr(self.recipe, name)
+        return {
+            "name": config.name,
+            "revision": config.revision,
+            "origin": config.origin_fingerprint,
+        }
+
+    def _load(self, name: str, dtype: Dtype) -> "ScoringModel":
+        from miniplm.runtime.devices import place
+        from miniplm.scoring.scorer import ScoringModel
+        from miniplm.training.student import MODEL_FOLDER
+
+        step = self._models[name]
+        if step:
+            model = load_model(step.folder / MODEL_FOLDER, dtype=dtype)
+            return ScoringModel(place(model), name, step.spec.fingerprint, dtype)
+        config: ScorerConfig = getattr(self.recipe, name)
+        assert config.name is not None
+        model = load_model(
+            config.name,
+            dtype=dtype,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+        )
+        return ScoringModel(place(model), config.name, config.origin_fingerprint, dtype)
+
+    def _token_bytes(self):  # type: ignore[no-untyped-def]  # noqa: ANN202
+        from miniplm.data.tokenizer import load_tokenizer, token_table
+
+        return token_table(load_tokenizer(self._tokenizer)).num_bytes_V
+
+
+def preflight(recipe: Recipe) -> None:
+    """Find out what is wrong with corpora and models of a recipe before any work is done.
+
+    Raises:
+        ConfigError: Lists every fault found.
+    """
+    faults = []
+    for section in ("corpus", "held_out_corpus"):
+        if getattr(recipe, section):
+            try:
+                corpus_fingerprint(getattr(recipe, section))
+            except MiniPLMError as error:
+                faults.append(f"{section}: {error}")
+    students: dict[str, ModelConfig] = {f"students.{n}": s for n, s in recipe.students.items()}
+    models: dict[str, ModelConfig] = {"teacher": recipe.teacher, "reference": recipe.reference}
+    for place, config in {**models, **students}.items():
+        if config.from_scratch:
+            try:
+                model_config(config, _PREFLIGHT_VOCABULARY, recipe.packing.max_length)
+            except MiniPLMError as error:
+                faults.append(f"{place}: {error}")
+    if faults:
+        raise ConfigError("the recipe", faults)
+
+
+def run(recipe: Recipe, kinds: Sequence[str] = KINDS, only: str | None = None) -> list[Manifest]:
+    """Walk the road: do what is missing or no longer holds, skip the rest.
+
+    Args:
+        recipe: What to run.
+        kinds: Stages to do; the others they build on have to be complete.
+        only: Name of one instance, such as `teacher`, among steps of these kinds.
+
+    Returns:
+        Manifests of the steps asked for, in order.
+
+    Raises:
+        StageNotReadyError: A stage that is not among `kinds` is missing.
+        ArtefactError: Another process works in the same folder.
+        MiniPLMError: Whatever a stage raises.
+    """
+    preflight(recipe)
+    road = Road(recipe)
+    steps = [step for step in road.steps if step.kind in kinds]
+    if only is not None:
+        names = [step.name.partition("/")[2] for step in steps]
+        if only not in names:
+            raise ConfigError(
+                "--only", [f"there is no {only!r} here; choose one of {', '.join(names)}"]
+            )
+        steps = [step for step, name in zip(steps, names, strict=True) if name == only]
+    with _locked(road.run_dir):
+        content = recipe.model_dump(mode="json", exclude_unset=True)
+        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+        write_atomically(road.run_dir / RECIPE_NAME, text)
+        return [_do(step, road) for step in steps]
+
+
+def _do(step: Step, road: Road) -> Manifest:
+    for needed in step.needs:
+        if not needed.is_complete:
+            instance = needed.name.partition("/")[2]
+            hint = f" --only {instance}" if instance else ""
+            raise StageNotReadyError(
+                f"{step.name} builds on {needed.name}, which is not complete for this recipe "
+                f"({needed.folder}). Run `miniplm {needed.kind} RECIPE{hint}` first, or "
+                "`miniplm run RECIPE` for everything."
+            )
+    if step.is_complete:
+        logger.info("%-20s complete, skipped", step.name)
+        manifest = read_manifest(step.folder)
+        assert manifest is not None
+        return manifest
+    _say_why(step)
+    manifest = run_stage(step.folder, step.spec, step.work, set_aside=road.run_dir / _SUPERSEDED)
+    logger.info("%-20s done in %s%s", step.name, _duration(manifest.seconds), _dropped(manifest))
+    return manifest
+
+
+def _say_why(step: Step) -> None:
+    existing = read_manifest(step.folder)
+    if existing is None:
+        logger.info("%-20s started", step.name)
+        return
+    changes = changed_fields(existing.config, step.spec.config)
+    reason = "; ".join(changes[:4]) or "an earlier stage changed"
+    logger.info("%-20s again, since %s", step.name, reason)
+
+
+def _dropped(manifest: Manifest) -> str:
+    dropped = manifest.counts.get("dropped") or {}
+    parts = [f"{count} {reason}" for reason, count in dropped.items()]
+    return f"; documents left out: {', '.join(parts)}" if parts else ""
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    return f"{int(seconds // 60)} min {int(seconds % 60)} s"
+
+
+@contextlib.contextmanager
+def _locked(run_dir: Path) -> Iterator[None]:
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtefactError(f"run_dir {run_dir}: cannot be made ({error.strerror})") from error
+    try:
+        with FileLock(run_dir / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise ArtefactError(
+            f"another miniplm is at work in {run_dir}. Wait for it, or choose another run_dir."
+        ) from None

@@ -1,0 +1,108 @@
+"""Presets: reviewed functions that return a full recipe as plain values, section by section.
+
+They hold only what differs from the defaults, so that `miniplm init` prints what matters.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from miniplm.recipe import Recipe, make_recipe
+
+Content = dict[str, Any]
+
+
+def demo() -> Content:
+    """The whole road on the text that every Python carries: ten minutes on two cores."""
+    small = {"family": "qwen2", "hidden_size": 64, "intermediate_size": 176, "num_layers": 2,
+             "num_heads": 2, "tie_embeddings": True}  # fmt: skip
+    large = {**small, "hidden_size": 128, "intermediate_size": 352, "num_layers": 4, "num_heads": 4}
+    training = {
+        "lr": 4e-3, "warmup_steps": 30, "global_batch_size": 32, "checkpoint_every_steps": 100,
+        "eval_every_steps": 20,
+    }  # fmt: skip
+    student = {"shape": small}
+    return {
+        "name": "MiniPLM demo",
+        "run_dir": "runs/demo",
+        "corpus": {"source": "embedded"},
+        "splits": {"reference": 0.1, "teacher": 0.2, "held_out": 0.04},
+        "tokenizer": {"vocab_size": 2048, "train_bytes": 10_000_000},
+        "packing": {"max_length": 256, "sequences_per_shard": 4096},
+        "teacher": {
+            "shape": large,
+            "training": {**training, "lr": 2e-3, "budget": {"tokens": 2_000_000}},
+        },
+        "reference": {"shape": small, "training": {**training, "budget": {"tokens": 2_000_000}}},
+        "selections": {"refined": {"ratio": 0.5}},
+        "training": {**training, "budget": {"tokens": 3_000_000}},
+        "students": {
+            "plain": {**student, "corpus": "candidates"},
+            "miniplm": {**student, "corpus": "refined"},
+        },
+    }
+
+
+def _qwen(hidden: int, intermediate: int, layers: int, heads: int) -> Content:
+    """A shape of the paper (arXiv 2410.17215, appendix B)."""
+    return {"family": "qwen2", "hidden_size": hidden, "intermediate_size": intermediate,
+            "num_layers": layers, "num_heads": heads}  # fmt: skip
+
+
+def paper() -> Content:
+    """The paper's own setting: Qwen1.5-1.8B teacher, 104M reference, 200M to 1.2B students."""
+    sizes = {
+        "200m": ({**_qwen(768, 2112, 12, 12)}, 6e-4),
+        "500m": ({**_qwen(1024, 2816, 24, 16)}, 3e-4),
+        "1.2b": ({**_qwen(1536, 4224, 24, 16)}, 2.5e-4),
+    }
+    students = {
+        f"{method}-{size}": {"shape": shape, "corpus": corpus, "training": {"lr": lr}}
+        for size, (shape, lr) in sizes.items()
+        for method, corpus in (("plain", "candidates"), ("miniplm", "refined"))
+    }
+    steps = {"budget": {"steps": 100_000}}
+    optimiser = {
+        "lr": 6e-4, "min_lr_ratio": 0.1, "warmup_steps": 2000, "beta1": 0.9, "beta2": 0.98,
+        "eps": 1e-6, "weight_decay": 0.01, "max_grad_norm": 1.0, "global_batch_size": 512,
+    }  # fmt: skip
+    reference_tokens = {"budget": {"tokens": 5_000_000_000}}
+    return {
+        "name": "MiniPLM, the paper's setting",
+        "run_dir": "runs/paper",
+        "corpus": {"source": "files", "paths": ["pile/*.jsonl.zst"]},
+        "splits": {"reference": 0.0476, "teacher": 0.0, "held_out": 0.0005},
+        "tokenizer": {"name": "Qwen/Qwen1.5-1.8B"},
+        "packing": {"max_length": 1024},
+        "teacher": {"name": "Qwen/Qwen1.5-1.8B"},
+        "reference": {
+            "shape": _qwen(512, 1408, 8, 8),
+            "training": {**optimiser, **reference_tokens},
+        },  # fmt: skip
+        "selections": {"refined": {"ratio": 0.5}},
+        "training": {**optimiser, **steps},
+        "students": students,
+    }
+
+
+def small() -> Content:
+    """A start for your own text on a laptop: everything trained on the spot, some 20 minutes."""
+    content = demo()
+    content |= {
+        "name": "MiniPLM on my text",
+        "run_dir": "runs/small",
+        "corpus": {"source": "files", "paths": ["corpus/*.jsonl.zst"]},
+    }
+    return content
+
+
+PRESETS: Mapping[str, Callable[[], Content]] = {"demo": demo, "paper": paper, "small": small}
+
+
+def preset(name: str) -> Recipe:
+    """A preset by name, checked.
+
+    Raises:
+        ConfigError: It has faults (the tests make sure that none has).
+        KeyError: There is no such preset.
+    """
+    return make_recipe(PRESETS[name](), f"preset {name}")

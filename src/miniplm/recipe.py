@@ -1,0 +1,186 @@
+"""The recipe: everything about a run, in one typed tree; presets are functions that return one."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from miniplm.config import (
+    NOT_FINGERPRINTED,
+    Config,
+    merge_into,
+    parse_overrides,
+    read_yaml,
+    validate,
+)
+from miniplm.data.documents import CorpusConfig
+from miniplm.data.packing import PackingConfig
+from miniplm.data.splits import SplitsConfig
+from miniplm.data.tokenizer import TokenizerConfig
+from miniplm.errors import ConfigError
+from miniplm.evaluation.config import EvaluationConfig
+from miniplm.export.config import ExportConfig
+from miniplm.model import ModelConfig
+from miniplm.scoring.config import ScoringConfig
+from miniplm.selection.config import SelectionConfig
+from miniplm.training.config import TrainingConfig
+
+CANDIDATES = "candidates"
+"""What a student trains on when no selection is made: all candidates."""
+
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_RESERVED = ("teacher", "reference")
+
+
+class ScorerConfig(ModelConfig):
+    """A teacher or a reference."""
+
+    training: TrainingConfig | None = Field(
+        None, description="how to train it, when it starts from scratch on its own split"
+    )
+
+
+class StudentConfig(ModelConfig):
+    """A student: a shape, what it trains on, and where its training differs."""
+
+    corpus: str = Field(CANDIDATES, description="candidates, or the name of a selection")
+    training: TrainingConfig = Field(
+        TrainingConfig(),  # type: ignore[call-arg]
+        description="fields that differ from the training section",
+    )
+
+
+class Recipe(Config):
+    """A whole run."""
+
+    name: str = Field("miniplm", description="title of the report")
+    run_dir: Annotated[str, NOT_FINGERPRINTED] = Field(
+        "runs/miniplm", description="folder of everything the run makes"
+    )
+    seed: int = Field(1234, ge=0, description="of splits, shuffling, weights and order")
+    corpus: CorpusConfig = Field(description="the documents")
+    held_out_corpus: CorpusConfig | None = Field(
+        None, description="documents for evaluation, instead of splits.held_out"
+    )
+    splits: SplitsConfig = Field(SplitsConfig(), description="shares of the corpus")  # type: ignore[call-arg]
+    tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="the tokenizer")  # type: ignore[call-arg]
+    packing: PackingConfig = Field(PackingConfig(), description="documents to sequences")  # type: ignore[call-arg]
+    teacher: ScorerConfig = Field(description="the large model whose knowledge is wanted")
+    reference: ScorerConfig = Field(description="the small model it is compared with")
+    scoring: ScoringConfig = Field(ScoringConfig(), description="how both score")  # type: ignore[call-arg]
+    selections: dict[str, SelectionConfig] = Field(
+        default_factory=lambda: {"refined": SelectionConfig()},  # type: ignore[call-arg]
+        description="refined corpora by name",
+    )
+    export: ExportConfig = Field(ExportConfig(), description="forms of the refined corpora")  # type: ignore[call-arg]
+    training: TrainingConfig = Field(TrainingConfig(), description="how students are trained")  # type: ignore[call-arg]
+    students: dict[str, StudentConfig] = Field(
+        default_factory=dict,
+        description="students by name; the first one is what the others are compared with",
+    )
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="what is measured")  # type: ignore[call-arg]
+
+    def student_training(self, name: str) -> TrainingConfig:
+        """A student's training: the shared section with the student's own fields on top."""
+        merged = self.training.model_dump()
+        merge_into(merged, self.students[name].training.model_dump(exclude_unset=True))
+        own_budget = self.students[name].training.budget
+        if own_budget.is_given:
+            merged["budget"] = own_budget.model_dump()
+        return TrainingConfig.model_validate(merged)
+
+    def faults(self) -> list[str]:
+        """What is wrong between fields that are right one by one."""
+        faults = []
+        for role in _RESERVED:
+            faults += self._scorer_faults(role, getattr(self, role))
+        for kind, names in (("selections", self.selections), ("students", self.students)):
+            faults += [_name_fault(kind, name) for name in names if _name_fault(kind, name)]
+        for name, student in self.students.items():
+            faults += self._student_faults(name, student)
+        if self.tokenizer.name is None and not (
+            self.teacher.from_scratch and self.reference.from_scratch
+        ):
+            faults.append(
+                "tokenizer.name: a released teacher or reference reads ids of its own tokenizer; "
+                "give that tokenizer's name"
+            )
+        if (self.splits.held_out > 0) == (self.held_out_corpus is not None):
+            faults.append(
+                "splits.held_out: give a share for evaluation, or 0 and a held_out_corpus "
+                f"(given: {self.splits.held_out:g} and "
+                f"{'a' if self.held_out_corpus else 'no'} held_out_corpus)"
+            )
+        return faults
+
+    def _scorer_faults(self, role: str, scorer: ScorerConfig) -> list[str]:
+        share = getattr(self.splits, role)
+        if not scorer.from_scratch:
+            given = scorer.training is not None
+            return [f"{role}.training: a released model is not trained; remove it"] * given
+        faults = []
+        if scorer.training is None or not scorer.training.budget.is_given:
+            faults.append(
+                f"{role}.training.budget: a {role} from scratch has to be trained; give tokens, "
+                "steps or flops"
+            )
+        if share == 0:
+            faults.append(
+                f"splits.{role}: is 0, but the {role} starts from scratch and trains on that split"
+            )
+        return faults
+
+    def _student_faults(self, name: str, student: StudentConfig) -> list[str]:
+        faults = []
+        if not student.from_scratch:
+            faults.append(
+                f"students.{name}.name: students are pre-trained from scratch; give shape, or "
+                "config_from to take the shape of a released model"
+            )
+        if student.corpus != CANDIDATES and student.corpus not in self.selections:
+            known = ", ".join([CANDIDATES, *self.selections])
+            faults.append(
+                f"students.{name}.corpus: there is no {student.corpus!r}; choose one of {known}"
+            )
+        if not self.student_training(name).budget.is_given:
+            faults.append(
+                f"students.{name}.training.budget: give tokens, steps or flops, here or in "
+                "training.budget"
+            )
+        return faults
+
+
+def _name_fault(kind: str, name: str) -> str:
+    if name in _RESERVED or name == CANDIDATES:
+        return f"{kind}.{name}: this name is taken; choose another"
+    if not _FOLDER_NAME.fullmatch(name):
+        return f"{kind}.{name}: becomes a folder; use letters, digits, '-', '_' and '.'"
+    return ""
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read a recipe, apply `key=value` overrides and check all of it.
+
+    Raises:
+        ConfigError: Lists every fault with its place.
+    """
+    content = read_yaml(path)
+    merge_into(content, parse_overrides(overrides))
+    return make_recipe(content, str(path))
+
+
+def make_recipe(content: dict[str, Any], source: str) -> Recipe:
+    """Check a recipe given as plain values. Raises what `load_recipe` raises."""
+    recipe = validate(Recipe, content, source)
+    if faults := recipe.faults():
+        raise ConfigError(source, faults)
+    return recipe
+
+
+def override_recipe(recipe: Recipe, overrides: Sequence[str], source: str) -> Recipe:
+    """A recipe with `key=value` overrides applied. Raises what `load_recipe` raises."""
+    content = recipe.model_dump(mode="json", exclude_unset=True)
+    merge_into(content, parse_overrides(overrides))
+    return make_recipe(content, source)

@@ -1,0 +1,275 @@
+"""The charts of the page. Each function takes plain values and returns one SVG drawing.
+
+Marks carry a hover title with the exact figures, and differ in shape or label as well as colour.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from miniplm.report import formats, svg
+from miniplm.report.scales import Axis, count_unit, spread
+from miniplm.report.svg import Element, Frame
+
+WIDTH = 900
+"""Width of a figure that takes the whole column."""
+HALF_WIDTH = 440
+"""Width of one of two figures side by side."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A point of a line and what its hover title says."""
+
+    x: float
+    y: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a model is drawn everywhere on the page: a colour class and a marker's shape."""
+
+    colour: str
+    marker: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One model in a line chart: `points` with markers, `pale` as a thin line behind them."""
+
+    name: str
+    style: Style
+    points: Sequence[Point]
+    pale: Sequence[Point] = ()
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An axis with its label; tick numbers are divided by `factor`."""
+
+    axis: Axis
+    label: str
+    factor: float = 1.0
+
+
+def line_chart(
+    slug: str, lines: Sequence[Line], x: Scale, y: Scale, description: str, *, wide: bool = True,
+    zero: bool = False,
+) -> Markup:  # fmt: skip
+    """Lines over a common axis; what lies outside the axes is cut off.
+
+    Args:
+        slug: Name of the figure, unique on the page.
+        lines: What to draw, the first one in front.
+        x: The horizontal axis.
+        y: The vertical axis.
+        description: What is read out in place of the drawing.
+        wide: Whether the figure takes the whole column and names its lines at their ends.
+        zero: Whether the level of zero is drawn as a line of its own.
+    """
+    frame = Frame(
+        x.axis, y.axis, *((WIDTH, 380) if wide else (HALF_WIDTH, 280)), right=188 if wide else 14
+    )
+    clip = svg.node(
+        "clipPath",
+        svg.node(
+            "rect", x=frame.left - 5, y=frame.top - 5, height=frame.inner_height + 10,
+            width=frame.width - frame.left - frame.right + 10,
+        ),
+        id=f"clip-{slug}",
+    )  # fmt: skip
+    parts = [clip, *frame.grid(x.label, y.label, x.factor, y.factor)]
+    if zero:
+        level = frame.py(0)
+        parts.append(svg.line(frame.left, level, frame.width - frame.right, level, "zero"))
+    drawn = [part for each in reversed(lines) for part in _draw_line(frame, each)]
+    parts.append(svg.node("g", *drawn, clip_path=f"url(#clip-{slug})"))
+    if wide:
+        parts.extend(_end_labels(frame, lines))
+    return svg.document(
+        frame.width, frame.height, parts, f"chart {'wide' if wide else 'half'}", description
+    )
+
+
+def _draw_line(frame: Frame, drawn: Line) -> list[Element]:
+    parts = []
+    for points, kind in ((drawn.pale, "pale"), (drawn.points, "line")):
+        # Heights not through `frame.py`, which clamps: the clip path is what cuts a line off.
+        places = [
+            (frame.px(point.x), _unclamped(frame, point.y))
+            for point in points
+            if frame.x.holds(point.x)
+        ]
+        if len(places) > 1:
+            parts.append(svg.polyline(places, f"{kind} {drawn.style.colour}"))
+    size = 3.6 if len(drawn.points) <= 30 else 2.0
+    for point in drawn.points:
+        if frame.x.holds(point.x) and frame.y.holds(point.y):
+            mark = svg.marker(drawn.style.marker, frame.px(point.x), frame.py(point.y), size)
+            hover = svg.title(point.title)
+            parts.append(svg.node("g", hover, mark, class_=f"point {drawn.style.colour}"))
+    return parts
+
+
+def _unclamped(frame: Frame, value: float) -> float:
+    low, high = frame.y.low, frame.y.high
+    return frame.height - frame.bottom - (value - low) / (high - low) * frame.inner_height
+
+
+def _end_labels(frame: Frame, lines: Sequence[Line]) -> list[Element]:
+    """The names of the lines beside their last points, moved apart where they would touch."""
+    ended = [(each, (each.points or each.pale)[-1]) for each in lines if each.points or each.pale]
+    if not ended:
+        return []
+    floor = frame.height - frame.bottom
+    levels = spread([frame.py(point.y) for _, point in ended], 16, frame.top, floor)
+    parts = []
+    for (each, point), level in zip(ended, levels, strict=True):
+        x, edge = frame.px(point.x), frame.width - frame.right
+        leader = [(x + 7, frame.py(point.y)), (edge + 11, level), (edge + 16, level)]
+        name = svg.text(edge + 32, level + 4, formats.shorten(each.name, 20), class_="name")
+        name.append(svg.title(each.name))
+        mark = svg.marker(each.style.marker, edge + 23, level)
+        line = svg.polyline(leader, "leader")
+        parts.append(svg.node("g", line, mark, name, class_=each.style.colour))
+    return parts
+
+
+@dataclass(frozen=True)
+class Bin:
+    """A bar of the histogram: all sequences it counts, and how many of them were kept.
+
+    `num_kept` is None where the score alone does not say which were kept.
+    """
+
+    low: float
+    high: float
+    num_sequences: int
+    num_kept: int | None
+    title: str
+
+
+def histogram(
+    bins: Sequence[Bin], threshold: float | None, mean: float, x_label: str, description: str
+) -> Markup:
+    """Bars of counts over score ranges, cut in two at the threshold.
+
+    Args:
+        bins: Neighbouring bars in rising order; the outermost hold all that lies beyond.
+        threshold: The lowest kept score, drawn as a line; None for no line.
+        mean: The mean score, marked under the axis of counts.
+        x_label: The name of the score, with its unit.
+        description: What is read out in place of the drawing.
+    """
+    y = Axis(0, 1.06 * max(1, *(each.num_sequences for each in bins)))
+    frame = Frame(
+        Axis.around([bins[0].low, bins[-1].high]), y, WIDTH, 310, left=52, top=62, bottom=56
+    )
+    factor, word = count_unit(y.high)
+    y_label = f"candidate sequences{f' ({word}s)' if word else ''} per bar"
+    parts = frame.grid(x_label, y_label, y_factor=factor)
+    for each in bins:
+        parts.append(
+            svg.node("g", svg.title(each.title), *_bar(frame, each, threshold), class_="bin")
+        )
+    floor = frame.height - frame.bottom
+    first, last = frame.px(bins[0].low), frame.px(bins[-1].high)
+    parts.append(svg.text(first, floor + 31, "◂ and all below", "start", "tick"))
+    parts.append(svg.text(last, floor + 31, "and all above ▸", "end", "tick"))
+    parts.append(_mean_mark(frame, mean))
+    if threshold is not None:
+        parts.extend(_threshold_mark(frame, threshold, split=bins[0].num_kept is not None))
+    return svg.document(frame.width, frame.height, parts, "chart wide", description)
+
+
+def _bar(frame: Frame, each: Bin, threshold: float | None) -> list[Element]:
+    """One bar, or its dropped and its kept part to the left and right of the threshold."""
+    left, right = frame.px(each.low) + 0.5, frame.px(each.high) - 0.5
+    right = max(right, left + 0.5)
+    if each.num_kept is None:
+        some_kept = threshold is not None and each.high > threshold
+        spans = [(left, right, "part-kept" if some_kept or threshold is None else "dropped")]
+    elif threshold is not None and 0 < each.num_kept < each.num_sequences:
+        cut = min(max(frame.px(threshold), left), right)
+        spans = [(left, cut, "dropped"), (cut, right, "kept")]
+    else:
+        spans = [(left, right, "kept" if each.num_kept else "dropped")]
+    top, floor = frame.py(each.num_sequences), frame.height - frame.bottom
+    # A full-height sheet under the bar, so that the hover title of a low bar is easy to hit.
+    sheet = svg.node(
+        "rect", x=left, y=frame.top, width=right - left, height=frame.inner_height, class_="sheet"
+    )
+    bars = [
+        svg.node("rect", x=start, y=top, width=end - start, height=floor - top, class_=kind)
+        for start, end, kind in spans
+    ]
+    return [sheet, *bars]
+
+
+def _mean_mark(frame: Frame, mean: float) -> Element:
+    x, floor = frame.px(mean), frame.height - frame.bottom
+    return svg.node(
+        "g",
+        svg.title(f"mean score {formats.fixed(mean)}"),
+        svg.node("polygon", points=f"{x:.1f},{floor - 1:.1f} {x - 5:.1f},{floor - 10:.1f} "
+                 f"{x + 5:.1f},{floor - 10:.1f}", class_="mean"),
+    )  # fmt: skip
+
+
+def _threshold_mark(frame: Frame, threshold: float, split: bool) -> list[Element]:
+    x, top = frame.px(threshold), frame.top
+    label = f"{'threshold' if split else 'lowest kept score'} {formats.fixed(threshold)}"
+    near_edge = x > frame.width - 130
+    parts = [
+        svg.line(x, top - 20, x, frame.height - frame.bottom, "threshold"),
+        svg.text(
+            x, top - 26, label, "end" if near_edge else "start" if x < 130 else "middle", "strong"
+        ),
+    ]
+    right = "kept →" if split else "some kept →"
+    if x > 110:
+        parts.append(svg.text(x - 8, top - 8, "← dropped", "end", "name dropped-name"))
+    if not near_edge:
+        parts.append(svg.text(x + 8, top - 8, right, "start", "name kept-name"))
+    return parts
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of the stacked bar; neighbours of one `group` are bracketed together."""
+
+    label: str
+    value: float
+    style: str
+    group: str
+    title: str
+
+
+def stacked_bar(segments: Sequence[Segment], description: str) -> Markup:
+    """One bar cut into segments by value, with a bracket and a name over each group."""
+    total = sum(segment.value for segment in segments) or 1.0
+    parts: list[Element] = []
+    starts: dict[str, tuple[float, float]] = {}
+    x = 1.0
+    for segment in segments:
+        width = segment.value / total * (WIDTH - 2)
+        bar = svg.node("rect", x=x, y=34, width=width, height=34, class_=f"segment {segment.style}")
+        parts.append(svg.node("g", svg.title(segment.title), bar, class_="part"))
+        if width > 7 * len(segment.label) + 12:
+            parts.append(svg.text(x + 8, 56, segment.label, "start", f"on-{segment.style}"))
+        start, _ = starts.get(segment.group, (x, x))
+        x += width
+        starts[segment.group] = (start, x)
+    for group, (start, end) in starts.items():
+        share = formats.percent((end - start) / (WIDTH - 2))
+        parts.extend(_bracket(start, end, f"{group}: {share}"))
+    return svg.document(WIDTH, 74, parts, "chart wide", description)
+
+
+def _bracket(start: float, end: float, label: str) -> list[Element]:
+    path = [(start + 2, 29.0), (start + 2, 23.0), (end - 2, 23.0), (end - 2, 29.0)]
+    room = 4 * len(label)  # half the width of the label, generously
+    middle = min(max((start + end) / 2, room), WIDTH - room)
+    return [svg.polyline(path, "axis"), svg.text(middle, 15, label, "middle")]

@@ -1,0 +1,184 @@
+"""The views of a selection: its histogram, its domains, its examples."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from markupsafe import Markup
+
+from miniplm.report import formats, minis
+from miniplm.report.charts import Bin, histogram
+from miniplm.report.content import DomainRow, Example, SelectionSummary
+from miniplm.report.scales import Axis
+
+PREVIEW_CHARACTERS = 420
+PREVIEW_LINES = 7
+
+Cut = Literal["clean", "mixed", "none"]
+"""`clean`: exactly what lies above the threshold is kept; `mixed`: the score does not decide
+alone; `none`: there is no threshold."""
+
+
+@dataclass(frozen=True)
+class DomainView:
+    """A domain with the drawings of its cells."""
+
+    row: DomainRow
+    kept_bar: Markup
+    score_dot: Markup
+    mix: Markup
+
+
+@dataclass(frozen=True)
+class ExampleView:
+    """An example, its preview (shorter than the text where that is long) and a name of the text."""
+
+    row: Example
+    text: str
+    preview: str | None
+    num_characters: int
+
+
+@dataclass(frozen=True)
+class ExampleBand:
+    """The examples of one end or of the middle, with what they show."""
+
+    heading: str
+    meaning: str
+    examples: Sequence[ExampleView]
+
+
+@dataclass(frozen=True)
+class SelectionView:
+    """Everything drawn for one selection."""
+
+    summary: SelectionSummary
+    slug: str
+    cut: Cut
+    kept_share: float
+    """Share of all candidates that was kept."""
+    figure: Markup | None
+    domains: Sequence[DomainView]
+    bands: Sequence[ExampleBand]
+
+
+def selection_view(place: int, summary: SelectionSummary) -> SelectionView:
+    """Draw one selection; `place` counts the page's selections from 1."""
+    kept = kept_per_bin(summary)
+    mixed: Cut = "none" if summary.threshold is None else "mixed"
+    return SelectionView(
+        summary=summary,
+        slug=f"selection-{place}",
+        cut=mixed if kept is None else "clean",
+        kept_share=_kept_share(summary),
+        figure=_histogram(summary, kept) if summary.histogram_counts else None,
+        domains=_domain_views(summary),
+        bands=_example_bands(summary),
+    )
+
+
+def kept_per_bin(summary: SelectionSummary) -> list[int] | None:
+    """How many sequences of each bar were kept, if exactly those above the threshold were.
+
+    Returns:
+        One count for each bar, or None where there is no threshold or where the counts show that
+        something other than the score decided too (a cut within each domain, sampling).
+    """
+    counts, edges = list(summary.histogram_counts), summary.histogram_edges
+    if summary.threshold is None or not counts:
+        return None
+    index = min(max(bisect_right(edges, summary.threshold) - 1, 0), len(counts) - 1)
+    inside = summary.num_kept - sum(counts[index + 1 :])
+    if sum(counts) != summary.num_candidates or not 0 <= inside <= counts[index]:
+        return None
+    return [0] * index + [inside] + counts[index + 1 :]
+
+
+def _histogram(summary: SelectionSummary, kept: list[int] | None) -> Markup:
+    edges = list(pairwise(summary.histogram_edges))
+    bins = []
+    for place, ((low, high), number) in enumerate(
+        zip(edges, summary.histogram_counts, strict=True)
+    ):
+        num_kept = None if kept is None else kept[place]
+        reach = bin_range(low, high, first=place == 0, last=place == len(edges) - 1)
+        said = "" if num_kept is None else f", {num_kept:,} kept"
+        bins.append(Bin(low, high, number, num_kept, f"{reach}: {number:,} sequences{said}"))
+    label = f"difference score, nats per {summary.normalization}"
+    description = f"Distribution of the difference scores of selection {summary.name}"
+    return histogram(bins, summary.threshold, summary.mean_score, label, description)
+
+
+def bin_range(low: float, high: float, *, first: bool, last: bool) -> str:
+    """The scores a bar holds, in words; the first and the last one are open.
+
+    Example:
+        >>> bin_range(-0.5, 0.25, first=True, last=False)
+        'below 0.250'
+    """
+    if first and last:
+        return "all scores"
+    if first:
+        return f"below {formats.fixed(high)}"
+    if last:
+        return f"{formats.fixed(low)} and above"
+    return f"{formats.fixed(low)} to {formats.fixed(high)}"
+
+
+def _domain_views(summary: SelectionSummary) -> list[DomainView]:
+    """The domains, those kept most first."""
+    rows = sorted(summary.domains, key=lambda row: (-row.kept_share, row.domain))
+    marks = [] if summary.threshold is None else [summary.threshold]
+    scores = Axis.around([row.mean_score for row in rows] + marks, padding=0.05)
+    shares = Axis.around([0.0, *(max(row.share_before, row.share_after) for row in rows)])
+    return [
+        DomainView(
+            row,
+            minis.share_bar(
+                row.kept_share, _kept_share(summary),
+                f"{row.domain}: {row.num_kept:,} of {row.num_sequences:,} sequences kept",
+            ),
+            minis.dot_on_axis(
+                row.mean_score, scores, summary.threshold,
+                f"{row.domain}: mean score {formats.fixed(row.mean_score)}",
+            ),
+            minis.dumbbell(
+                row.share_before, row.share_after, shares,
+                f"{row.domain}: {formats.percent(row.share_before)} of the candidate tokens, "
+                f"{formats.percent(row.share_after)} of the refined corpus",
+            ),
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def _kept_share(summary: SelectionSummary) -> float:
+    return summary.num_kept / max(1, summary.num_candidates)
+
+
+def _example_bands(summary: SelectionSummary) -> list[ExampleBand]:
+    headings = {
+        "top": ("Highest scores", "where the teacher is furthest ahead of the reference"),
+        "threshold": ("Around the threshold", "where a little decides between kept and dropped"),
+        "bottom": ("Lowest scores", "where the teacher is least ahead, or behind"),
+    }
+    bands = []
+    for band in ("bottom", "threshold", "top"):
+        examples = [_example_view(row) for row in summary.examples if row.band == band]
+        if examples:
+            bands.append(ExampleBand(*headings[band], examples))
+    return bands
+
+
+def _example_view(row: Example) -> ExampleView:
+    text = formats.readable(row.text)
+    return ExampleView(row, text, preview(text), len(row.text))
+
+
+def preview(text: str) -> str | None:
+    """The beginning of a long text; None where the text is short enough to be shown whole."""
+    head = "\n".join(text.split("\n")[:PREVIEW_LINES])[:PREVIEW_CHARACTERS].rstrip()
+    # Hiding a few words behind a click would cost more than it saves.
+    return None if len(text) - len(head) < PREVIEW_CHARACTERS // 4 else f"{head} …"

@@ -1,0 +1,43 @@
+"""Log-probabilities of given tokens, from hidden states, without a `[B, T, V]` tensor.
+
+Axes: N positions that have a target, D hidden width, V vocabulary, C positions of a chunk.
+"""
+
+import torch
+
+CHUNK_LOGITS = 1 << 22
+"""Logits held at a time: a chunk of positions is chosen so that C * V stays near it."""
+
+
+def target_log_probs(
+    hidden_ND: torch.Tensor,
+    weight_VD: torch.Tensor,
+    targets_N: torch.Tensor,
+    bias_V: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Log softmax(hidden @ weight.T + bias)[target] of each position.
+
+    The products run in the dtype of the inputs, the log-sum-exp in float32.
+
+    Args:
+        hidden_ND: Hidden states, `[N, D]`.
+        weight_VD: Output layer, `[V, D]`.
+        targets_N: Ids, `[N]` int64.
+        bias_V: Bias of the output layer, `[V]`.
+
+    Returns:
+        Natural log-probabilities, `[N]` float32.
+    """
+    num_positions, vocab_size = len(hidden_ND), len(weight_VD)
+    chunk = max(1, min(num_positions, CHUNK_LOGITS // vocab_size))
+    buffer_CV = hidden_ND.new_empty(chunk, vocab_size)  # reused: fresh pages cost more than maths
+    log_probs_N = torch.empty(num_positions, dtype=torch.float32, device=hidden_ND.device)
+    for begin in range(0, num_positions, chunk):
+        end = min(begin + chunk, num_positions)
+        logits_CV = buffer_CV[: end - begin]
+        torch.mm(hidden_ND[begin:end], weight_VD.t(), out=logits_CV)
+        if bias_V is not None:
+            logits_CV += bias_V
+        picked_C = logits_CV.gather(1, targets_N[begin:end, None]).squeeze(1).float()
+        log_probs_N[begin:end] = picked_C - torch.logsumexp(logits_CV.float(), dim=1)
+    return log_probs_N

@@ -1,0 +1,104 @@
+"""The plain objective: cross-entropy averaged per token within a sequence, then over sequences.
+
+Axes: B sequences, T positions, N positions that have a target, C positions of a chunk, D hidden
+width, V vocabulary.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from miniplm.data.loader import IGNORED
+from miniplm.model import hidden_states, output_layer
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+CHUNK_LOGITS = 1 << 22
+"""Logits held at a time; a chunk of positions is chosen so that C * V stays near it."""
+
+
+class LinearCrossEntropy(torch.autograd.Function):
+    """sum_n w_n * cross_entropy(hidden_n @ weight.T + bias, target_n), chunk by chunk.
+
+    The gradients of a chunk are made while its logits are at hand, so logits are neither kept
+    for the backward pass nor made twice. Log-sum-exp and loss are float32.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any,  # noqa: ANN401
+        hidden_ND: torch.Tensor,
+        weight_VD: torch.Tensor,
+        bias_V: torch.Tensor | None,
+        targets_N: torch.Tensor,
+        weights_N: torch.Tensor,
+        compute_dtype: torch.dtype,
+    ) -> torch.Tensor:
+        """The weighted sum of losses, a float32 scalar; weights are per position."""
+        hidden = hidden_ND.to(compute_dtype)
+        weight = weight_VD.to(compute_dtype)
+        chunk = max(1, min(len(hidden), CHUNK_LOGITS // len(weight)))
+        grad_hidden = torch.empty_like(hidden)
+        grad_weight = torch.zeros_like(weight_VD)
+        grad_bias = None if bias_V is None else torch.zeros_like(bias_V)
+        total = hidden.new_zeros((), dtype=torch.float32)
+        for begin in range(0, len(hidden), chunk):
+            part = slice(begin, begin + chunk)
+            logits_CV = torch.mm(hidden[part], weight.t()).float()
+            if bias_V is not None:
+                logits_CV += bias_V
+            targets_C1, weights_C1 = targets_N[part, None], weights_N[part, None]
+            log_sums_C1 = torch.logsumexp(logits_CV, dim=1, keepdim=True)
+            losses_C1 = log_sums_C1 - logits_CV.gather(1, targets_C1)
+            total += (losses_C1 * weights_C1).sum()
+            grad_CV = logits_CV.sub_(log_sums_C1).exp_().mul_(weights_C1)
+            grad_CV.scatter_add_(1, targets_C1, -weights_C1)
+            if grad_bias is not None:
+                grad_bias += grad_CV.sum(dim=0)
+            grad_low_CV = grad_CV.to(compute_dtype)
+            torch.mm(grad_low_CV, weight, out=grad_hidden[part])
+            grad_weight += torch.mm(grad_low_CV.t(), hidden[part])
+        ctx.save_for_backward(grad_hidden.to(hidden_ND.dtype), grad_weight, grad_bias)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]  # noqa: ANN401
+        """The gradients made in `forward`, times the incoming one."""
+        grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
+        scaled_bias = None if grad_bias is None else grad_bias * grad
+        return grad_hidden * grad, grad_weight * grad, scaled_bias, None, None, None
+
+
+class SequenceLoss(torch.nn.Module):
+    """A causal model with its loss, so that wrapping and compiling see one forward pass."""
+
+    def __init__(self, model: "PreTrainedModel") -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, input_ids_BT: torch.Tensor, targets_BT: torch.Tensor, weights_B: torch.Tensor
+    ) -> torch.Tensor:
+        """sum_b weights_b * (mean over the targets of sequence b of the cross-entropy).
+
+        Args:
+            input_ids_BT: Ids, padded on the right.
+            targets_BT: The id to predict, or `IGNORED`.
+            weights_B: Weight of each sequence; 1 / global batch size gives the paper's loss.
+
+        Returns:
+            A float32 scalar, nats.
+        """
+        hidden_BTD = hidden_states(self.model, input_ids_BT)
+        counted_BT = targets_BT != IGNORED
+        per_token_B = weights_B / counted_BT.sum(dim=1).clamp(min=1)
+        weights_N = per_token_B[:, None].expand_as(counted_BT)[counted_BT]
+        weight_VD, bias_V = output_layer(self.model)
+        autocast = torch.is_autocast_enabled(hidden_BTD.device.type)
+        dtype = torch.get_autocast_dtype(hidden_BTD.device.type) if autocast else weight_VD.dtype
+        with torch.autocast(hidden_BTD.device.type, enabled=False):
+            loss: torch.Tensor = LinearCrossEntropy.apply(
+                hidden_BTD[counted_BT], weight_VD, bias_V, targets_BT[counted_BT], weights_N, dtype
+            )
+        return loss
