@@ -28,7 +28,7 @@ Dtype = Literal["float32", "bfloat16"]
 _VOCABULARY_MULTIPLE = 64
 """Vocabularies of models from scratch are padded to this; matrix units like round numbers."""
 
-_FAMILY_FIELDS = {
+_FAMILY_FIELDS: dict[str, dict[str, str | None]] = {
     # transformers has one name for most things in most families; Mamba has no attention
     "mamba": {"intermediate_size": None, "num_heads": None, "num_kv_heads": None},
     "mamba2": {"intermediate_size": None, "num_heads": "num_heads", "num_kv_heads": None},
@@ -186,7 +186,7 @@ def load_model(
     from transformers import AutoModelForCausalLM
 
     try:
-        with _quiet_transformers():
+        with quiet_transformers():
             model, info = AutoModelForCausalLM.from_pretrained(
                 str(name),
                 dtype=getattr(torch, dtype),
@@ -209,7 +209,7 @@ def load_model(
 
 
 @contextmanager
-def _quiet_transformers() -> "Iterator[None]":
+def quiet_transformers() -> "Iterator[None]":
     """No weight-loading bars in the middle of our own output."""
     from transformers.utils import logging as transformers_logging
 

@@ -32,6 +32,9 @@ from miniplm.recipe import CANDIDATES, Recipe, ScorerConfig, StudentConfig
 from miniplm.runtime.log import logger
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from miniplm.scoring.scorer import ScoringModel
 
 KINDS = ("tokenize", "train", "score", "select", "export", "evaluate", "report")
@@ -126,7 +129,7 @@ class Road:
         if recipe.held_out_corpus:
             inputs["held_out_corpus"] = corpus_fingerprint(recipe.held_out_corpus)
         if recipe.tokenizer.name:
-            origin = ModelConfig(name=recipe.tokenizer.name).origin_fingerprint  # type: ignore[call-arg]
+            origin = ModelConfig(name=recipe.tokenizer.name).origin_fingerprint
             inputs["tokenizer"] = origin
         sections = ("corpus", "held_out_corpus", "splits", "tokenizer", "packing", "seed")
         fingerprinted = recipe.fingerprinted()
@@ -315,7 +318,7 @@ class Road:
         )
         return ScoringModel(place(model), config.name, config.origin_fingerprint, dtype)
 
-    def _token_bytes(self):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    def _token_bytes(self) -> "NDArray[np.int64]":
         from miniplm.data.tokenizer import load_tokenizer, token_table
 
         return token_table(load_tokenizer(self._tokenizer)).num_bytes_V

@@ -13,28 +13,28 @@ Content = dict[str, Any]
 
 def demo() -> Content:
     """The whole road on the text that every Python carries: ten minutes on two cores."""
-    small = {"family": "qwen2", "hidden_size": 64, "intermediate_size": 176, "num_layers": 2,
-             "num_heads": 2, "tie_embeddings": True}  # fmt: skip
+    small = {"family": "qwen2", "hidden_size": 48, "intermediate_size": 128, "num_layers": 2,
+             "num_heads": 3, "tie_embeddings": True}  # fmt: skip
     large = {**small, "hidden_size": 128, "intermediate_size": 352, "num_layers": 4, "num_heads": 4}
     training = {
         "lr": 4e-3, "warmup_steps": 30, "global_batch_size": 32, "checkpoint_every_steps": 100,
-        "eval_every_steps": 20,
+        "eval_every_steps": 20, "budget": {"tokens": 3_000_000},
     }  # fmt: skip
     student = {"shape": small}
     return {
         "name": "MiniPLM demo",
         "run_dir": "runs/demo",
         "corpus": {"source": "embedded"},
-        "splits": {"reference": 0.1, "teacher": 0.2, "held_out": 0.04},
+        "splits": {"reference": 0.12, "teacher": 0.25, "held_out": 0.02},
         "tokenizer": {"vocab_size": 2048, "train_bytes": 10_000_000},
         "packing": {"max_length": 256, "sequences_per_shard": 4096},
         "teacher": {
             "shape": large,
-            "training": {**training, "lr": 2e-3, "budget": {"tokens": 2_000_000}},
+            "training": {**training, "lr": 2e-3, "budget": {"tokens": 2_400_000}},
         },
-        "reference": {"shape": small, "training": {**training, "budget": {"tokens": 2_000_000}}},
+        "reference": {"shape": small, "training": training},
         "selections": {"refined": {"ratio": 0.5}},
-        "training": {**training, "budget": {"tokens": 3_000_000}},
+        "training": training,
         "students": {
             "plain": {**student, "corpus": "candidates"},
             "miniplm": {**student, "corpus": "refined"},
@@ -77,7 +77,7 @@ def paper() -> Content:
         "reference": {
             "shape": _qwen(512, 1408, 8, 8),
             "training": {**optimiser, **reference_tokens},
-        },  # fmt: skip
+        },
         "selections": {"refined": {"ratio": 0.5}},
         "training": {**optimiser, **steps},
         "students": students,

@@ -47,7 +47,7 @@ class StudentConfig(ModelConfig):
 
     corpus: str = Field(CANDIDATES, description="candidates, or the name of a selection")
     training: TrainingConfig = Field(
-        TrainingConfig(),  # type: ignore[call-arg]
+        TrainingConfig(),
         description="fields that differ from the training section",
     )
 
@@ -64,23 +64,23 @@ class Recipe(Config):
     held_out_corpus: CorpusConfig | None = Field(
         None, description="documents for evaluation, instead of splits.held_out"
     )
-    splits: SplitsConfig = Field(SplitsConfig(), description="shares of the corpus")  # type: ignore[call-arg]
-    tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="the tokenizer")  # type: ignore[call-arg]
-    packing: PackingConfig = Field(PackingConfig(), description="documents to sequences")  # type: ignore[call-arg]
+    splits: SplitsConfig = Field(SplitsConfig(), description="shares of the corpus")
+    tokenizer: TokenizerConfig = Field(TokenizerConfig(), description="the tokenizer")
+    packing: PackingConfig = Field(PackingConfig(), description="documents to sequences")
     teacher: ScorerConfig = Field(description="the large model whose knowledge is wanted")
     reference: ScorerConfig = Field(description="the small model it is compared with")
-    scoring: ScoringConfig = Field(ScoringConfig(), description="how both score")  # type: ignore[call-arg]
+    scoring: ScoringConfig = Field(ScoringConfig(), description="how both score")
     selections: dict[str, SelectionConfig] = Field(
-        default_factory=lambda: {"refined": SelectionConfig()},  # type: ignore[call-arg]
+        default_factory=lambda: {"refined": SelectionConfig()},
         description="refined corpora by name",
     )
-    export: ExportConfig = Field(ExportConfig(), description="forms of the refined corpora")  # type: ignore[call-arg]
-    training: TrainingConfig = Field(TrainingConfig(), description="how students are trained")  # type: ignore[call-arg]
+    export: ExportConfig = Field(ExportConfig(), description="forms of the refined corpora")
+    training: TrainingConfig = Field(TrainingConfig(), description="how students are trained")
     students: dict[str, StudentConfig] = Field(
         default_factory=dict,
         description="students by name; the first one is what the others are compared with",
     )
-    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="what is measured")  # type: ignore[call-arg]
+    evaluation: EvaluationConfig = Field(EvaluationConfig(), description="what is measured")
 
     def student_training(self, name: str) -> TrainingConfig:
         """A student's training: the shared section with the student's own fields on top."""

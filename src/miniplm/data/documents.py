@@ -12,11 +12,13 @@ from pydantic import Field, field_validator, model_validator
 
 from miniplm.config import NOT_FINGERPRINTED, Config
 from miniplm.data.embedded import embedded_bytes, embedded_documents, embedded_fingerprint
+from miniplm.data.estimates import estimate_text_bytes
 from miniplm.data.files import CorpusFile, find_files
 from miniplm.data.hub import DatasetPlace, dataset_bytes, dataset_listing, dataset_rows
-from miniplm.data.readers import NOT_UTF8, Row, lookup, read_rows, text_bytes_per_byte
+from miniplm.data.readers import NOT_UTF8, Row, lookup, read_rows
 from miniplm.data.records import Document, Tally, in_share
 from miniplm.data.splits import source_of
+from miniplm.errors import DocumentError
 from miniplm.manifest import fingerprint, fingerprint_files
 
 __all__ = [
@@ -29,7 +31,6 @@ __all__ = [
 ]
 
 EMPTY = "empty"
-_FILES_SAMPLED = 32  # per format, to estimate a corpus of any number of files in seconds
 
 
 class CorpusConfig(Config):
@@ -158,17 +159,11 @@ def estimate_bytes(config: CorpusConfig) -> int:
         DocumentError: A path leads to nothing readable, or a sampled file is damaged.
     """
     if config.source == "embedded":
-        whole = embedded_bytes()
-    elif config.source == "datasets":
-        whole = dataset_bytes(_place(config))
-    else:
-        files, _ = find_files(config.paths, config.text_suffixes)
-        formats = sorted({(file.kind, file.compression) for file in files})
-        whole = sum(
-            _estimate([file for file in files if (file.kind, file.compression) == kind], config)
-            for kind in formats
-        )
-    return round(whole * config.share)
+        return round(embedded_bytes() * config.share)
+    if config.source == "datasets":
+        return round(dataset_bytes(_place(config)) * config.share)
+    files, _ = find_files(config.paths, config.text_suffixes)
+    return round(estimate_text_bytes(files, config.text_field) * config.share)
 
 
 Record = tuple[str, str, str, Row]
@@ -212,6 +207,12 @@ def _judged(records: Iterable[Record], config: CorpusConfig, tally: Tally) -> It
             yield document
         own.check(config.max_bad_share)
     own.check(config.max_bad_share, finished=True)
+    if not own.num_documents:
+        raise DocumentError(
+            f"corpus: no document was found in {config.dataset or ', '.join(config.paths)} "
+            f"({own.num_dropped} bad ones, corpus.share {config.share:g}). "
+            f"Give other text, or a larger share."
+        )
 
 
 class _BadRecordError(Exception):
@@ -280,16 +281,3 @@ def _place(config: CorpusConfig) -> DatasetPlace:
     return DatasetPlace(
         config.dataset, config.dataset_config, config.dataset_split, config.dataset_revision
     )
-
-
-def _estimate(files: Sequence[CorpusFile], config: CorpusConfig) -> float:
-    """Text bytes of files of one format, by the ratio of some that are spread evenly over them."""
-    step = -(-len(files) // _FILES_SAMPLED)
-    sampled = files[::step]
-    sizes = [file.path.stat().st_size for file in sampled]
-    text = sum(
-        size * text_bytes_per_byte(file, config.text_field)
-        for file, size in zip(sampled, sizes, strict=True)
-    )
-    total = sum(file.path.stat().st_size for file in files)
-    return total * text / max(1, sum(sizes))

@@ -4,6 +4,7 @@ Pure functions. Source is scanned with one regular expression rather than parsed
 as fast, and source of another version than the running Python's is no obstacle.
 """
 
+import ast
 import dis
 import re
 import unicodedata
@@ -42,10 +43,10 @@ class _Scan:
 
 
 def separate(source: str) -> tuple[str, str]:
-    """Take Python source apart, so that no text is in both halves.
+    r"""Take Python source apart, so that no text is in both halves.
 
     Args:
-        source: Python source with `\\n` line ends.
+        source: Python source with `\n` line ends.
 
     Returns:
         Prose: docstrings and comments in their order, each docstring under the line of the
@@ -53,8 +54,8 @@ def separate(source: str) -> tuple[str, str]:
         where nothing else stood.
 
     Example:
-        >>> separate('def double(x):\\n    "Twice x."\\n    return 2 * x  # exact\\n')
-        ('def double(x)\\n\\nTwice x.\\n\\nexact\\n', 'def double(x):\\n    return 2 * x\\n')
+        >>> separate('def double(x):\n    "Twice x."\n    return 2 * x  # exact\n')
+        ('def double(x)\n\nTwice x.\n\nexact\n', 'def double(x):\n    return 2 * x\n')
     """
     scan = _scan(source)
     return _prose(source, scan), _code(source, scan)
@@ -165,6 +166,21 @@ def split_text(text: str, limit: int = MAX_CHARACTERS) -> list[str]:
         pieces.append(text[start:cut])
         start = cut
     return [*pieces, text[start:]]
+
+
+def help_topics(source: bytes) -> dict[str, str]:
+    """The texts in `pydoc_data/topics.py`, one dictionary of strings, without running it.
+
+    Raises:
+        SyntaxError: It is not Python.
+        ValueError: It does not end with the assignment of a constant.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        body = ast.parse(source).body
+    if not body or not isinstance(body[-1], ast.Assign):
+        raise ValueError("no assignment at the end")
+    return dict(ast.literal_eval(body[-1].value))
 
 
 def bytecode_listing(source: bytes, name: str) -> str:

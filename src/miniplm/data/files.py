@@ -127,11 +127,10 @@ def _matches(pattern: Path) -> list[_Found]:
     """The files that a glob leads to; their names start below its last folder without magic."""
     plain = takewhile(lambda part: not _MAGIC.search(part), pattern.parts)
     root = Path(*plain)
-    found = []
-    for match in sorted(Path(match) for match in glob(str(pattern), recursive=True)):  # noqa: PTH207
-        inside = [path for _, path in listed_files(match)] if match.is_dir() else [match]
-        found += [_Found(path.relative_to(root).as_posix(), path, False) for path in inside]
-    return found
+    paths: set[Path] = set()
+    for match in map(Path, glob(str(pattern), recursive=True)):  # noqa: PTH207  (may be absolute)
+        paths.update([path for _, path in listed_files(match)] if match.is_dir() else [match])
+    return [_Found(path.relative_to(root).as_posix(), path, False) for path in sorted(paths)]
 
 
 def _walk(folder: Path, root: Path, seen: set[Path]) -> Iterator[tuple[str, Path]]:
@@ -141,7 +140,7 @@ def _walk(folder: Path, root: Path, seen: set[Path]) -> Iterator[tuple[str, Path
         return
     seen.add(resolved)
     try:
-        entries = list(folder.iterdir())
+        entries = sorted(folder.iterdir())
     except OSError as error:
         raise DocumentError(f"{folder}: the folder cannot be listed ({error.strerror})") from error
     for entry in entries:
@@ -203,4 +202,5 @@ def _unknown_fault(given: str, others: Sequence[_Found]) -> str:
     if others[0].was_named:
         return f"{given}: is of no known format"
     names = ", ".join(entry.name for entry in others[:3])
-    return f"{given}: leads to {len(others)} files, none of a known format ({names})"
+    more = f" and {len(others) - 3:,} more" if len(others) > 3 else ""
+    return f"{given}: holds no file of a known format, only {names}{more}"

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from miniplm.data.files import CorpusFile
-from miniplm.data.streams import open_stream, read_head
+from miniplm.data.streams import open_stream
 from miniplm.errors import DocumentError
 
 Row = Mapping[str, Any] | str
@@ -23,7 +23,6 @@ MAX_LINE_BYTES = 64 << 20
 TOO_LONG = f"longer than {MAX_LINE_BYTES >> 20} MiB"
 
 _BATCH_ROWS = 256
-_HEAD_BYTES = 4 << 20
 
 
 def read_rows(
@@ -83,7 +82,7 @@ def _json_rows(stream: BinaryIO) -> Iterator[tuple[int, Row]]:
             _skip_rest_of_line(stream)
             yield number, TOO_LONG
         elif line.strip():  # an empty line between documents is not a document
-            yield number, _json_row(line)
+            yield number, json_row(line)
 
 
 def _skip_rest_of_line(stream: BinaryIO) -> None:
@@ -91,7 +90,8 @@ def _skip_rest_of_line(stream: BinaryIO) -> None:
         pass
 
 
-def _json_row(line: bytes) -> Row:
+def json_row(line: bytes) -> Row:
+    """The row that a line of JSON holds, or why it holds none."""
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:
@@ -151,45 +151,3 @@ def _batch_rows(batch: Any) -> Iterator[Row]:  # noqa: ANN401  (pyarrow has no t
                 yield batch.slice(index, 1).to_pylist()[0]
             except UnicodeDecodeError:
                 yield NOT_UTF8
-
-
-def text_bytes_per_byte(file: CorpusFile, text_field: str) -> float:
-    """UTF-8 bytes of text for each byte of the file, measured on its head or its metadata.
-
-    Raises:
-        DocumentError: As `read_rows`.
-    """
-    if file.kind == "parquet":
-        return _parquet_text_bytes(file, text_field) / max(1, file.path.stat().st_size)
-    if file.kind == "text" and not file.compression:
-        return 1.0
-    head, num_read = read_head(file.path, file.compression, _HEAD_BYTES)
-    ratio = len(head) / max(1, num_read)
-    return ratio if file.kind == "text" else ratio * _text_share(head, text_field)
-
-
-def _text_share(head: bytes, text_field: str) -> float:
-    """The share of JSON lines that is text rather than other fields, names and quotes."""
-    lines = head.splitlines()
-    whole = lines if len(lines) < 2 else lines[:-1]  # the last one may be cut
-    num_text = 0
-    for line in whole:
-        row = _json_row(line)
-        text = lookup(row, text_field) if isinstance(row, Mapping) else None
-        num_text += len(text.encode(errors="replace")) if isinstance(text, str) else 0
-    return num_text / max(1, sum(len(line) + 1 for line in whole))
-
-
-def _parquet_text_bytes(file: CorpusFile, text_field: str) -> int:
-    import pyarrow as pa
-    from pyarrow.parquet import read_metadata
-
-    try:
-        metadata = read_metadata(file.path)
-    except (pa.ArrowException, OSError) as error:
-        raise DocumentError(f"{file.path}: cannot be read as Parquet ({error})") from error
-    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
-    chunks = [group.column(index) for group in groups for index in range(metadata.num_columns)]
-    return sum(
-        chunk.total_uncompressed_size for chunk in chunks if chunk.path_in_schema == text_field
-    )

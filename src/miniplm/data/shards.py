@@ -2,7 +2,7 @@
 
 A shard is three files with one prefix, `data_0`:
 
-- `data_0.bin`: the ids of all rows, one after another, uint16 where the vocabulary fits, else int32;
+- `data_0.bin`: the ids of all rows, one after another, uint16 if the vocabulary fits, else int32;
 - `data_0.idx`: magic `MMIDIDX`, version 1, dtype code, lengths and byte offsets of the rows, and
   Megatron's document index (here each row is its own document);
 - `data_0.parquet`: sequence_id, domain, num_tokens (ids in the row), num_bytes (of the row's
@@ -20,6 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -216,7 +217,7 @@ class Shard:
         return np.memmap(path, dtype=self.dtype, mode="r")
 
 
-def _read_index(path: Path) -> tuple[np.dtype[np.generic], NDArray[np.int32]]:
+def _read_index(path: Path) -> tuple[np.dtype[Any], NDArray[np.int32]]:
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -224,7 +225,7 @@ def _read_index(path: Path) -> tuple[np.dtype[np.generic], NDArray[np.int32]]:
     if len(data) < _HEADER.size or not data.startswith(MAGIC):
         raise ArtefactError(f"{path}: is not a Megatron index (it does not start with {MAGIC!r})")
     _, version, code, num_rows, num_documents = _HEADER.unpack_from(data)
-    dtypes = {value: key for key, value in DTYPE_CODES.items()}
+    dtypes: dict[int, np.dtype[Any]] = {value: key for key, value in DTYPE_CODES.items()}
     if version != VERSION or code not in dtypes:
         raise ArtefactError(f"{path}: version {version}, dtype code {code}; expected version 1")
     if len(data) != _HEADER.size + 12 * num_rows + 8 * num_documents:

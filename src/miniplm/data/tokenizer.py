@@ -196,7 +196,7 @@ def _sentencepiece_bytes(piece: str) -> bytes:
 
 
 def _byte_level_letters() -> dict[str, int]:
-    """The letter that byte-level BPE writes for each byte (printable bytes stand for themselves)."""
+    """The byte behind each letter of byte-level BPE; printable bytes stand for themselves."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     letters = {chr(byte): byte for byte in printable}
     others = [byte for byte in range(256) if byte not in set(printable)]

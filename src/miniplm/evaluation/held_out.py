@@ -55,7 +55,7 @@ def evaluate_model(
         scorer,
         held_out_folder,
         token_num_bytes_V,
-        ScoringConfig(dtype=scorer.dtype),  # type: ignore[call-arg]
+        ScoringConfig(dtype=scorer.dtype),
         folder / SCORES_FOLDER,
     )
     table = summarise(read_held_out_scores(held_out_folder, folder / SCORES_FOLDER))
@@ -105,9 +105,7 @@ def summarise(scores: pl.DataFrame) -> list[HeldOutScore]:
         perplexity=math.exp(mean_loss),
         bits_per_byte=sum(line.bits_per_byte for line in lines) / len(lines),
     )
-    overall = _score(
-        OVERALL, sums["log_prob"].sum(), sums["num_tokens"].sum(), sums["num_bytes"].sum()
-    )
+    overall = _score(OVERALL, float(sums["log_prob"].sum()), average.num_tokens, average.num_bytes)
     return [*lines, average, overall]
 
 

@@ -84,7 +84,10 @@ def line_chart(
     if zero:
         level = frame.py(0)
         parts.append(svg.line(frame.left, level, frame.width - frame.right, level, "zero"))
-    drawn = [part for each in reversed(lines) for part in _draw_line(frame, each)]
+    drawn = [
+        *(_draw_path(frame, each.pale, f"pale {each.style.colour}") for each in lines),
+        *(part for each in reversed(lines) for part in _draw_line(frame, each)),
+    ]
     parts.append(svg.node("g", *drawn, clip_path=f"url(#clip-{slug})"))
     if wide:
         parts.extend(_end_labels(frame, lines))
@@ -94,16 +97,7 @@ def line_chart(
 
 
 def _draw_line(frame: Frame, drawn: Line) -> list[Element]:
-    parts = []
-    for points, kind in ((drawn.pale, "pale"), (drawn.points, "line")):
-        # Heights not through `frame.py`, which clamps: the clip path is what cuts a line off.
-        places = [
-            (frame.px(point.x), _unclamped(frame, point.y))
-            for point in points
-            if frame.x.holds(point.x)
-        ]
-        if len(places) > 1:
-            parts.append(svg.polyline(places, f"{kind} {drawn.style.colour}"))
+    parts = [_draw_path(frame, drawn.points, f"line {drawn.style.colour}")]
     size = 3.6 if len(drawn.points) <= 30 else 2.0
     for point in drawn.points:
         if frame.x.holds(point.x) and frame.y.holds(point.y):
@@ -111,6 +105,16 @@ def _draw_line(frame: Frame, drawn: Line) -> list[Element]:
             hover = svg.title(point.title)
             parts.append(svg.node("g", hover, mark, class_=f"point {drawn.style.colour}"))
     return parts
+
+
+def _draw_path(frame: Frame, points: Sequence[Point], class_: str) -> Element:
+    # Heights not through `frame.py`, which clamps: the clip path is what cuts a line off.
+    places = [
+        (frame.px(point.x), _unclamped(frame, point.y))
+        for point in points
+        if frame.x.holds(point.x)
+    ]
+    return svg.polyline(places, class_)
 
 
 def _unclamped(frame: Frame, value: float) -> float:

@@ -1,7 +1,7 @@
 """Gather what the report says from the artefacts of a run, and write the page."""
 
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,19 +70,22 @@ def verdict_of(recipe: Recipe) -> Sequence[str]:
 
 def student_lines(recipe: Recipe) -> list[list[str]]:
     """The table of models for the terminal: a heading, then a line for each model."""
-    lines = [["model", "trained on", "tokens", "per parameter", "loss", "bits per byte"]]
-    for row in _Collector(recipe).models():
-        lines.append(
-            [
-                row.name,
-                row.origin,
-                "" if row.num_tokens_trained is None else f"{row.num_tokens_trained:,}",
-                "" if row.tokens_per_param is None else f"{row.tokens_per_param:.1f}",
-                "" if row.held_out_loss is None else f"{row.held_out_loss:.4f}",
-                "" if row.bits_per_byte is None else f"{row.bits_per_byte:.4f}",
-            ]
-        )
-    return lines
+    heading = ["model", "trained on", "tokens", "per parameter", "loss", "bits per byte"]
+    return [heading, *(_line(row) for row in _Collector(recipe).models())]
+
+
+def _line(row: ModelRow) -> list[str]:
+    def shown(value: float | None, form: str) -> str:
+        return "" if value is None else format(value, form)
+
+    return [
+        row.name,
+        row.origin,
+        shown(row.num_tokens_trained, ","),
+        shown(row.tokens_per_param, ".1f"),
+        shown(row.held_out_loss, ".4f"),
+        shown(row.bits_per_byte, ".4f"),
+    ]
 
 
 class _Collector:
@@ -221,7 +224,7 @@ class _Collector:
         return curves
 
     def _flops_by_share(self) -> dict[str, float]:
-        shares: Counter[str] = Counter()
+        shares: defaultdict[str, float] = defaultdict(float)
         for name, manifest in self.manifests.items():
             kind, _, instance = name.partition("/")
             if kind == "train":

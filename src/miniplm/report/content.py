@@ -26,7 +26,10 @@ class StageRow:
 
 @dataclass(frozen=True)
 class ModelRow:
-    """A model of the run. Fields that are not known (a released teacher's tokens) are None."""
+    """A model of the run. Fields that are not known (a released teacher's tokens) are None.
+
+    Loss and bits per byte are averages over the domains of the held-out text.
+    """
 
     name: str
     role: Role
@@ -41,7 +44,7 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class DomainRow:
-    """What selection did to one domain; scores in nats per unit of `normalization`."""
+    """What selection did to one domain; scores in the unit of the selection's `normalization`."""
 
     domain: str
     num_sequences: int
@@ -56,7 +59,11 @@ class DomainRow:
 
 @dataclass(frozen=True)
 class Example:
-    """A sequence with its scores, readable; `text` may be shortened."""
+    """A sequence with its scores; `text` may be shortened.
+
+    Score and losses are in the unit of the selection's `normalization`. Where a selection has no
+    threshold, the band `threshold` holds sequences from the middle of the scores.
+    """
 
     band: Literal["bottom", "threshold", "top"]
     difference_score: float
@@ -71,8 +78,10 @@ class Example:
 class SelectionSummary:
     """One selection: how it was made, how scores are spread, what it kept.
 
-    `histogram_edges` has one entry more than `histogram_counts`; the outermost bins hold all
-    that lies beyond. `threshold` is the lowest kept score (None for `random`).
+    `policy` and `normalization` are the words of the recipe; scores are in nats per token or per
+    byte, or in nats (`sum`). `histogram_edges` has one entry more than `histogram_counts`; the
+    outermost bins hold all that lies beyond. `threshold` is the lowest kept score, None where the
+    policy does not go by the score.
     """
 
     name: str
@@ -150,7 +159,7 @@ class ReportContent:
 
     `verdict` is the outcome in one to four plain sentences, first thing on the page; it says so
     where MiniPLM lost. `regime` says how far the run is from the paper's regime (tokens per
-    parameter). `stage_groups` maps `teacher and scoring`, `students` and `rest` to FLOPs.
+    parameter). Texts may hold anything, markup and control characters too; `extra` is not drawn.
     """
 
     title: str

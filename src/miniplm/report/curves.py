@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TypeVar
 
 from markupsafe import Markup
 
@@ -17,6 +18,7 @@ STUDENT_COLOURS = ("c0", "c1", "c2", "c3", "c4")
 MOST_POINTS = 400
 """Points drawn of one line; more cannot be told apart."""
 
+PointT = TypeVar("PointT")
 Position = Callable[[CurvePoint], float]
 
 
@@ -96,7 +98,7 @@ def _loss_figure(
         Line(
             curve.model, styles[curve.model],
             points=_points(curve.model, "held-out", curve.held_out, position),
-            pale=thin(_points(curve.model, "training", curve.train, position), MOST_POINTS),
+            pale=_points(curve.model, "training", thin(curve.train, MOST_POINTS), position),
         )
         for curve in curves
     ]  # fmt: skip
@@ -122,7 +124,7 @@ def _points(model: str, kind: str, points: Iterable[CurvePoint], position: Posit
     ]  # fmt: skip
 
 
-def thin(points: Sequence[Point], limit: int) -> Sequence[Point]:
+def thin(points: Sequence[PointT], limit: int) -> Sequence[PointT]:
     """At most `limit` points spaced evenly, the first and the last among them."""
     if len(points) <= limit:
         return points
@@ -193,7 +195,8 @@ def gap_points(curve: TrainingCurves, baseline: Sequence[CurvePoint]) -> list[Po
         level = _loss_at(baseline, point.num_tokens)
         if level is not None and math.isfinite(point.loss - level):
             gap = point.loss - level
-            text = f"{curve.model}: {formats.signed(gap)} after {formats.short(point.num_tokens)} tokens"
+            place = f"after {formats.short(point.num_tokens)} tokens"
+            text = f"{curve.model}: {formats.signed(gap)} {place}"
             points.append(Point(point.num_tokens, gap, text))
     return points
 

@@ -27,11 +27,12 @@ def verdict_sentences(
         return [
             f"One student was trained ({students[0].name}); there is nothing to compare it with."
         ]
-    sentences = []
     rows = {row.domain: row for row in held_out}
-    for student in students:
-        if student.name != baseline:
-            sentences.append(_comparison(student.name, baseline, held_out, rows))
+    sentences = [
+        _comparison(student.name, baseline, held_out, rows)
+        for student in students
+        if student.name != baseline
+    ]
     sentences += [row.sentence for row in equal_loss]
     sentences.append(
         "This is one run with one seed: a small difference may come from chance, and the page "

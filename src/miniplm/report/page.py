@@ -5,8 +5,8 @@ security policy forbids both to anything a text might smuggle in. All text passe
 autoescaping and `formats.readable`.
 """
 
+from functools import cache
 from importlib import resources
-from typing import Any
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup
@@ -52,6 +52,7 @@ def render_page(content: ReportContent) -> str:
     )  # fmt: skip
 
 
+@cache
 def _environment() -> Environment:
     environment = Environment(
         autoescape=True,
@@ -74,7 +75,7 @@ def _read(name: str) -> str:
     return resources.files("miniplm.report").joinpath(name).read_text(encoding="utf-8")
 
 
-def _finalize(value: Any) -> Any:
+def _finalize(value: object) -> object:
     """What a template's expression is shown as: unknown values as a dash, text made readable."""
     if value is None:
         return formats.DASH

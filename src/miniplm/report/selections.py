@@ -13,6 +13,7 @@ from miniplm.report.charts import Bin, histogram
 from miniplm.report.content import DomainRow, Example, SelectionSummary
 from miniplm.report.scales import Axis
 
+SCORE_UNITS = {"per_token": "nats per token", "per_byte": "nats per byte", "sum": "nats"}
 PREVIEW_CHARACTERS = 420
 PREVIEW_LINES = 7
 
@@ -56,6 +57,8 @@ class SelectionView:
 
     summary: SelectionSummary
     slug: str
+    unit: str
+    """Of the scores, and of the losses beside the examples."""
     cut: Cut
     kept_share: float
     """Share of all candidates that was kept."""
@@ -71,12 +74,18 @@ def selection_view(place: int, summary: SelectionSummary) -> SelectionView:
     return SelectionView(
         summary=summary,
         slug=f"selection-{place}",
+        unit=score_unit(summary),
         cut=mixed if kept is None else "clean",
         kept_share=_kept_share(summary),
         figure=_histogram(summary, kept) if summary.histogram_counts else None,
         domains=_domain_views(summary),
         bands=_example_bands(summary),
     )
+
+
+def score_unit(summary: SelectionSummary) -> str:
+    """The unit of a selection's scores, in words."""
+    return SCORE_UNITS.get(summary.normalization, f"nats, {summary.normalization}")
 
 
 def kept_per_bin(summary: SelectionSummary) -> list[int] | None:
@@ -91,7 +100,7 @@ def kept_per_bin(summary: SelectionSummary) -> list[int] | None:
         return None
     index = min(max(bisect_right(edges, summary.threshold) - 1, 0), len(counts) - 1)
     inside = summary.num_kept - sum(counts[index + 1 :])
-    if sum(counts) != summary.num_candidates or not 0 <= inside <= counts[index]:
+    if not 0 <= inside <= counts[index]:
         return None
     return [0] * index + [inside] + counts[index + 1 :]
 
@@ -106,7 +115,7 @@ def _histogram(summary: SelectionSummary, kept: list[int] | None) -> Markup:
         reach = bin_range(low, high, first=place == 0, last=place == len(edges) - 1)
         said = "" if num_kept is None else f", {num_kept:,} kept"
         bins.append(Bin(low, high, number, num_kept, f"{reach}: {number:,} sequences{said}"))
-    label = f"difference score, nats per {summary.normalization}"
+    label = f"difference score, {score_unit(summary)}"
     description = f"Distribution of the difference scores of selection {summary.name}"
     return histogram(bins, summary.threshold, summary.mean_score, label, description)
 
@@ -164,6 +173,8 @@ def _example_bands(summary: SelectionSummary) -> list[ExampleBand]:
         "threshold": ("Around the threshold", "where a little decides between kept and dropped"),
         "bottom": ("Lowest scores", "where the teacher is least ahead, or behind"),
     }
+    if summary.threshold is None:
+        headings["threshold"] = ("Middle scores", "where the teacher is as far ahead as usual")
     bands = []
     for band in ("bottom", "threshold", "top"):
         examples = [_example_view(row) for row in summary.examples if row.band == band]

@@ -3,12 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from markupsafe import Markup
 
 from miniplm.report import formats, minis
 from miniplm.report.charts import Segment, Style, stacked_bar
 from miniplm.report.content import EqualLossRow, HeldOutRow, ModelRow, ReportContent, Role
+
+Measure = Literal["loss", "bits_per_byte"]
 
 AVERAGES = ("average of domains", "all text")
 """Rows of the held-out table that are no domains."""
@@ -68,12 +71,14 @@ def student_rows(content: ReportContent, styles: Mapping[str, Style]) -> list[St
     rows = []
     for model in content.models:
         if model.role == "student":
-            base = None if model is baseline else baseline
+            compared = None if model is baseline else baseline
+            base_loss = compared.held_out_loss if compared else None
+            base_bits = compared.bits_per_byte if compared else None
             rows.append(
                 StudentRow(
                     model, minis.swatch(styles[model.name]), model is baseline,
-                    difference(model.held_out_loss, base and base.held_out_loss),
-                    difference(model.bits_per_byte, base and base.bits_per_byte),
+                    difference(model.held_out_loss, base_loss),
+                    difference(model.bits_per_byte, base_bits),
                 )
             )  # fmt: skip
     return rows
@@ -126,14 +131,14 @@ class HeldOutTable:
 
 
 def held_out_table(
-    content: ReportContent, styles: Mapping[str, Style], measure: str
+    content: ReportContent, styles: Mapping[str, Style], measure: Measure
 ) -> HeldOutTable:
     """Lay out the held-out figures.
 
     Args:
         content: The report.
         styles: How each model is drawn.
-        measure: `loss` or `bits_per_byte`.
+        measure: What is shown.
     """
     roles = {model.name: model.role for model in content.models}
     columns = []
@@ -147,7 +152,7 @@ def held_out_table(
         abs(row[column.model] - row[content.baseline])
         for domain, row in values.items()
         for column in columns
-        if column.compared and column.model in row and content.baseline in row
+        if content.baseline and column.compared and column.model in row and content.baseline in row
     ]
     largest = max((gap for gap in gaps if math.isfinite(gap)), default=0.0)
     lines = [_held_out_line(row, content, columns, measure, largest) for row in content.held_out]
@@ -163,16 +168,16 @@ def _column_order(content: ReportContent, roles: Mapping[str, Role]) -> list[str
     )
 
 
-def _values(row: HeldOutRow, measure: str) -> Mapping[str | None, float]:
-    return dict(row.loss if measure == "loss" else row.bits_per_byte)
+def _values(row: HeldOutRow, measure: Measure) -> Mapping[str, float]:
+    return row.loss if measure == "loss" else row.bits_per_byte
 
 
 def _held_out_line(
-    row: HeldOutRow, content: ReportContent, columns: Sequence[HeldOutColumn], measure: str,
+    row: HeldOutRow, content: ReportContent, columns: Sequence[HeldOutColumn], measure: Measure,
     largest: float,
 ) -> HeldOutLine:  # fmt: skip
     values = _values(row, measure)
-    base = values.get(content.baseline)
+    base = None if content.baseline is None else values.get(content.baseline)
     cells = [
         HeldOutCell(
             values.get(column.model),

@@ -19,4 +19,4 @@ def best_device() -> "torch.device":
 
 def place(model: "PreTrainedModel") -> "PreTrainedModel":
     """Move a model to the best device, ready for inference."""
-    return model.to(best_device()).eval()  # type: ignore[no-any-return]
+    return model.to(best_device()).eval()

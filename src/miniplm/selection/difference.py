@@ -28,7 +28,9 @@ def normalized_log_prob(
     if normalization == "sum":
         return np.where(num_tokens > 0, log_prob, np.nan)
     units = num_tokens if normalization == "per_token" else num_bytes
-    return np.divide(log_prob, units, out=np.full(len(log_prob), np.nan), where=units > 0)
+    result = np.full(len(log_prob), np.nan)
+    np.divide(log_prob, units, out=result, where=units > 0)
+    return result
 
 
 def variance_between_groups(values: NDArray[np.float64], groups: NDArray[np.int64]) -> float:

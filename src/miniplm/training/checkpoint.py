@@ -56,7 +56,7 @@ def save_checkpoint(
     temporary = folder / f".{target.name}.tmp"
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    names = {parameter: name for name, parameter in model.named_parameters()}
+    names: dict[torch.Tensor, str] = {p: name for name, p in model.named_parameters()}
     save_file(_contiguous(dict(model.named_parameters())), temporary / "model.safetensors")
     moments = {
         f"{key}.{names[parameter]}": value

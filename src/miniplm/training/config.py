@@ -35,7 +35,7 @@ class TrainingConfig(Config):
     )
     budget: BudgetConfig = Field(
         BudgetConfig(),
-        description="how long to train",  # type: ignore[call-arg]
+        description="how long to train",
     )
     lr: float = Field(6e-4, gt=0, description="peak learning rate")
     min_lr_ratio: float = Field(

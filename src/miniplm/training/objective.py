@@ -26,7 +26,7 @@ class LinearCrossEntropy(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(  # type: ignore[override]
+    def forward(
         ctx: Any,  # noqa: ANN401
         hidden_ND: torch.Tensor,
         weight_VD: torch.Tensor,
@@ -63,7 +63,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # type: ignore[override]  # noqa: ANN401
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # noqa: ANN401
         """The gradients made in `forward`, times the incoming one."""
         grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
         scaled_bias = None if grad_bias is None else grad_bias * grad
@@ -98,7 +98,7 @@ class SequenceLoss(torch.nn.Module):
         autocast = torch.is_autocast_enabled(hidden_BTD.device.type)
         dtype = torch.get_autocast_dtype(hidden_BTD.device.type) if autocast else weight_VD.dtype
         with torch.autocast(hidden_BTD.device.type, enabled=False):
-            loss: torch.Tensor = LinearCrossEntropy.apply(
+            loss: torch.Tensor = LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
                 hidden_BTD[counted_BT], weight_VD, bias_V, targets_BT[counted_BT], weights_N, dtype
             )
         return loss

@@ -17,14 +17,15 @@ from miniplm.model import (
     check_vocabulary,
     model_config,
     model_size,
+    quiet_transformers,
 )
+from miniplm.training.checkpoint import TrainingState
 from miniplm.training.config import TrainingConfig
 from miniplm.training.model_card import CardFacts, model_card
 from miniplm.training.trainer import (
     CHECKPOINTS_FOLDER,
     TRAINING_TO_FORWARD,
     HeldOut,
-    TrainingState,
     train,
 )
 
@@ -96,7 +97,8 @@ def train_model(
         title=f"train {name}",
     )
     model.config.use_cache = True
-    model.cpu().save_pretrained(folder / MODEL_FOLDER)
+    with quiet_transformers():
+        model.cpu().save_pretrained(folder / MODEL_FOLDER)
     tokenizer.save_pretrained(folder / MODEL_FOLDER)
     facts = _facts(name, size, state, store, inputs, training)
     write_atomically(folder / MODEL_FOLDER / "README.md", model_card(facts))
