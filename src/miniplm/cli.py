@@ -153,23 +153,20 @@ for _kind, _summary in {
 def _run_and_show(recipe: Any) -> None:  # noqa: ANN401
     from miniplm.pipeline import run as run_road
 
-    run_road(recipe)
-    from miniplm.report.collect import student_lines, verdict_of
-
-    run_dir = Path(recipe.run_dir)
-    _print_students(student_lines(recipe))
-    for sentence in verdict_of(recipe):
-        click.echo(sentence)
-    click.echo(f"report: {run_dir / 'report' / 'index.html'}")
+    report = run_road(recipe)[-1]
+    _print_models(report.facts["models"])
+    for sentence in report.facts["verdict"]:
+        click.echo(f"\n{sentence}")
+    click.echo(f"\nreport: {Path(recipe.run_dir) / 'report' / 'index.html'}")
 
 
-def _print_students(lines: Sequence[Sequence[str]]) -> None:
+def _print_models(lines: Sequence[Sequence[str]]) -> None:
     table = Table(title="Models on held-out text (mean over domains)", title_justify="left")
     for place, heading in enumerate(lines[0]):
         table.add_column(heading, justify="left" if place < 2 else "right")
     for line in lines[1:]:
         table.add_row(*line)
-    Console().print(table)
+    _console().print(table)
 
 
 def _print_plan(made: Any) -> None:  # noqa: ANN401
@@ -192,11 +189,17 @@ def _print_plan(made: Any) -> None:  # noqa: ANN401
         "to do", f"{len(todo)} of {len(made.steps)}", "", _number(flops), _number(size, "B"),
         f"{hours:.3g}", "",
     )  # fmt: skip
-    Console().print(table)
+    _console().print(table)
     for sentence in made.warnings:
         click.echo(f"warning: {sentence}")
     for sentence in made.assumptions:
         click.echo(f"assumed: {sentence}")
+
+
+def _console() -> Console:
+    """As wide as the terminal; wide enough for every column where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
 
 
 def _number(value: float | None, unit: str = "") -> str:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from miniplm.report.collect import RunFiles
     from miniplm.scoring.scorer import ScoringModel
 
 KINDS = ("tokenize", "train", "score", "select", "export", "evaluate", "report")
@@ -278,7 +279,7 @@ class Road:
         def work(folder: Path) -> Outcome:
             from miniplm.report.collect import write_report
 
-            return write_report(self.recipe, folder)
+            return write_report(run_files(self.recipe, self), folder)
 
         corpora = [step for step in self.steps if step.kind in ("select", "export")]
         needs = {step.name: step for step in [self._tokenize, *corpora, *evaluations]}
@@ -322,6 +323,32 @@ class Road:
         from miniplm.data.tokenizer import load_tokenizer, token_table
 
         return token_table(load_tokenizer(self._tokenizer)).num_bytes_V
+
+
+def recipe_yaml(recipe: Recipe) -> str:
+    """What was given of a recipe, as YAML."""
+    content = recipe.model_dump(mode="json", exclude_unset=True)
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def run_files(recipe: Recipe, road: Road | None = None) -> "RunFiles":
+    """A run as the report sees it."""
+    from miniplm.report.collect import RunFiles
+
+    road = road or Road(recipe)
+    scorers = {"teacher": recipe.teacher, "reference": recipe.reference}
+    origins = {role: scorer.name or f"the {role} split" for role, scorer in scorers.items()}
+    for name, student in recipe.students.items():
+        everything = student.corpus == CANDIDATES
+        origins[name] = "all candidates" if everything else f"selection {student.corpus!r}"
+    return RunFiles(
+        run_dir=road.run_dir,
+        title=recipe.name,
+        stages=[step.name for step in road.steps if step.kind != "report"],
+        origins=origins,
+        selections=recipe.selections,
+        recipe_yaml=recipe_yaml(recipe),
+    )
 
 
 def preflight(recipe: Recipe) -> None:
@@ -376,9 +403,7 @@ def run(recipe: Recipe, kinds: Sequence[str] = KINDS, only: str | None = None) -
             )
         steps = [step for step, name in zip(steps, names, strict=True) if name == only]
     with _locked(road.run_dir):
-        content = recipe.model_dump(mode="json", exclude_unset=True)
-        text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-        write_atomically(road.run_dir / RECIPE_NAME, text)
+        write_atomically(road.run_dir / RECIPE_NAME, recipe_yaml(recipe))
         return [_do(step, road) for step in steps]
 
 

@@ -20,6 +20,9 @@ from miniplm.errors import ArtefactError
 IGNORED = -100
 """Target of a position that is neither scored nor trained on."""
 
+_WIDTH_STEP = 32
+"""Widths are multiples of this: few different shapes keep the allocator's memory in one piece."""
+
 
 @lru_cache(maxsize=4)
 def epoch_order(num_sequences: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -73,9 +76,10 @@ def make_batch(rows: Sequence[NDArray[np.int64]], eos_id: int, length: int | Non
     Args:
         rows: Ids of each sequence, `[length + 1]`.
         eos_id: End-of-text id.
-        length: Positions to pad to; the longest row's if not given.
+        length: Positions to pad to; if not given the longest row's, rounded up a little.
     """
-    width = length or max(len(row) for row in rows) - 1
+    longest = max(len(row) for row in rows) - 1
+    width = length or -(-longest // _WIDTH_STEP) * _WIDTH_STEP
     inputs = np.full((len(rows), width), eos_id, dtype=np.int64)
     targets = np.full((len(rows), width), IGNORED, dtype=np.int64)
     for index, row in enumerate(rows):

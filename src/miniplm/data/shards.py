@@ -32,7 +32,7 @@ from miniplm.manifest import atomic_path
 
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
-DTYPE_CODES = {
+DTYPE_CODES: dict[np.dtype[Any], int] = {
     np.dtype(np.uint8): 1, np.dtype(np.int8): 2, np.dtype(np.int16): 3, np.dtype(np.int32): 4,
     np.dtype(np.int64): 5, np.dtype(np.float64): 6, np.dtype(np.float32): 7, np.dtype(np.uint16): 8,
 }  # fmt: skip
@@ -225,7 +225,7 @@ def _read_index(path: Path) -> tuple[np.dtype[Any], NDArray[np.int32]]:
     if len(data) < _HEADER.size or not data.startswith(MAGIC):
         raise ArtefactError(f"{path}: is not a Megatron index (it does not start with {MAGIC!r})")
     _, version, code, num_rows, num_documents = _HEADER.unpack_from(data)
-    dtypes: dict[int, np.dtype[Any]] = {value: key for key, value in DTYPE_CODES.items()}
+    dtypes = {value: key for key, value in DTYPE_CODES.items()}
     if version != VERSION or code not in dtypes:
         raise ArtefactError(f"{path}: version {version}, dtype code {code}; expected version 1")
     if len(data) != _HEADER.size + 12 * num_rows + 8 * num_documents:

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TOKENIZER_FOLDER = "tokenizer"
-_BATCH_CHARACTERS = 8 << 20
-_BATCH_DOCUMENTS = 4096
+_BATCH_CHARACTERS = 1 << 20
+_BATCH_DOCUMENTS = 1024
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,12 @@
 
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from miniplm.data.tokenization import TOKENIZER_FOLDER
 from miniplm.evaluation.held_out import AVERAGE
 from miniplm.manifest import (
     Manifest,
@@ -16,33 +16,60 @@ from miniplm.manifest import (
     versions,
     write_json,
 )
-from miniplm.pipeline import Road, Step
-from miniplm.recipe import CANDIDATES, Recipe
 from miniplm.report.content import (
     CurvePoint,
     HeldOutRow,
     ModelRow,
     ReportContent,
     Role,
+    SelectionSummary,
     StageRow,
     TrainingCurves,
 )
 from miniplm.report.findings import equal_loss_rows, regime_sentences, verdict_sentences
 from miniplm.report.page import render_page
 from miniplm.report.selection_summary import summarise_selection
+from miniplm.selection.config import SelectionConfig
 from miniplm.training.trainer import METRICS_NAME, read_metrics
 
 PAGE_NAME = "index.html"
+_SCORERS: Mapping[str, Role] = {"teacher": "teacher", "reference": "reference"}
 _DRAWN_POINTS = 200
 
 
-def write_report(recipe: Recipe, folder: Path) -> Outcome:
+@dataclass(frozen=True)
+class RunFiles:
+    """A run as the report sees it: a folder, and what is in it.
+
+    Args:
+        run_dir: The run's folder; a stage's output is in the folder of its name.
+        title: Of the page.
+        stages: Names of all stages but the report, in order.
+        origins: Where each model comes from, in a few words: teacher, reference, then students.
+        selections: Refined corpora by name.
+        recipe_yaml: The recipe, to be shown.
+    """
+
+    run_dir: Path
+    title: str
+    stages: Sequence[str]
+    origins: Mapping[str, str]
+    selections: Mapping[str, SelectionConfig]
+    recipe_yaml: str
+
+    @property
+    def students(self) -> list[str]:
+        """Names of the students, in order; the first is the baseline."""
+        return [name for name in self.origins if name not in _SCORERS]
+
+
+def write_report(run: RunFiles, folder: Path) -> Outcome:
     """Write `folder/index.html` and `folder/results.json`.
 
     Raises:
         StageNotReadyError: A stage has not finished.
     """
-    content = collect(recipe)
+    content = collect(run)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / PAGE_NAME).write_text(render_page(content), encoding="utf-8")
     results = [
@@ -52,26 +79,19 @@ def write_report(recipe: Recipe, folder: Path) -> Outcome:
     write_json(folder / "results.json", results)
     return Outcome(
         counts={"models": len(content.models)},
-        facts={"verdict": list(content.verdict), "students": student_lines(recipe)},
+        facts={"verdict": list(content.verdict), "models": model_lines(run)},
     )
 
 
-def collect(recipe: Recipe) -> ReportContent:
+def collect(run: RunFiles) -> ReportContent:
     """Everything the page says about a run whose other stages are complete."""
-    return _Collector(recipe).content()
+    return _Collector(run).content()
 
 
-def verdict_of(recipe: Recipe) -> Sequence[str]:
-    """The verdict on a run, from its report's manifest."""
-    manifest = require_manifest(Path(recipe.run_dir) / "report", "Run `miniplm report` first.")
-    verdict: Sequence[str] = manifest.facts["verdict"]
-    return verdict
-
-
-def student_lines(recipe: Recipe) -> list[list[str]]:
+def model_lines(run: RunFiles) -> list[list[str]]:
     """The table of models for the terminal: a heading, then a line for each model."""
     heading = ["model", "trained on", "tokens", "per parameter", "loss", "bits per byte"]
-    return [heading, *(_line(row) for row in _Collector(recipe).models())]
+    return [heading, *(_line(row) for row in _Collector(run).models())]
 
 
 def _line(row: ModelRow) -> list[str]:
@@ -89,24 +109,21 @@ def _line(row: ModelRow) -> list[str]:
 
 
 class _Collector:
-    def __init__(self, recipe: Recipe) -> None:
-        self.recipe = recipe
-        self.road = Road(recipe)
+    def __init__(self, run: RunFiles) -> None:
+        self.run = run
         self.manifests: dict[str, Manifest] = {
-            step.name: require_manifest(step.folder, f"Run `miniplm {step.kind}` first.")
-            for step in self.road.steps
-            if step.kind != "report"
+            name: require_manifest(run.run_dir / name, f"Run `miniplm {_kind(name)}` first.")
+            for name in run.stages
         }
-        self.roles: dict[str, Role] = {"teacher": "teacher", "reference": "reference"}
-        self.roles |= dict.fromkeys(recipe.students, "student")
+        self.roles: dict[str, Role] = {name: _SCORERS.get(name, "student") for name in run.origins}
 
     def content(self) -> ReportContent:
         models, curves = self.models(), self._curves()
-        baseline = next(iter(self.recipe.students), None)
+        baseline = next(iter(self.run.students), None)
         held_out = self._held_out()
         equal_loss = equal_loss_rows(curves, baseline)
         return ReportContent(
-            title=self.recipe.name,
+            title=self.run.title,
             created=time.strftime("%Y-%m-%d %H:%M"),
             verdict=verdict_sentences(models, held_out, equal_loss, baseline),
             regime=regime_sentences(models),
@@ -120,11 +137,7 @@ class _Collector:
             equal_loss=equal_loss,
             flops_by_share=self._flops_by_share(),
             dropped=self._dropped(),
-            recipe_yaml=yaml.safe_dump(
-                self.recipe.model_dump(mode="json", exclude_unset=True),
-                sort_keys=False,
-                allow_unicode=True,
-            ),
+            recipe_yaml=self.run.recipe_yaml,
             versions=versions(),
         )
 
@@ -138,20 +151,13 @@ class _Collector:
         return ModelRow(
             name=name,
             role=role,
-            origin=self._origin(name, role),
+            origin=self.run.origins[name],
             num_params=trained.facts["num_params"] if trained else None,
             num_tokens_trained=trained.num_tokens if trained else None,
             tokens_per_param=trained.facts["tokens_per_param"] if trained else None,
             held_out_loss=average["loss"],
             bits_per_byte=average["bits_per_byte"],
         )
-
-    def _origin(self, name: str, role: Role) -> str:
-        if role != "student":
-            config = getattr(self.recipe, role)
-            return config.name or f"{role} split, from scratch"
-        corpus = self.recipe.students[name].corpus
-        return "all candidates" if corpus == CANDIDATES else f"selection {corpus!r}"
 
     def _held_out_lines(self, name: str) -> list[dict[str, Any]]:
         lines: list[dict[str, Any]] = self.manifests[f"evaluate/{name}"].facts["held_out"]
@@ -178,31 +184,30 @@ class _Collector:
     def _stages(self) -> list[StageRow]:
         return [
             StageRow(
-                name=step.name,
-                kind=step.kind,
-                seconds=self.manifests[step.name].seconds,
-                num_tokens=self.manifests[step.name].num_tokens,
-                flops=self.manifests[step.name].flops,
-                summary=_summary(step, self.manifests[step.name]),
+                name=name,
+                kind=_kind(name),
+                seconds=manifest.seconds,
+                num_tokens=manifest.num_tokens,
+                flops=manifest.flops,
+                summary=_summary(manifest),
             )
-            for step in self.road.steps
-            if step.kind != "report"
+            for name, manifest in self.manifests.items()
         ]
 
-    def _selections(self) -> list[Any]:
-        tokenize = self.road.step("tokenize").folder
+    def _selections(self) -> list[SelectionSummary]:
+        folder = self.run.run_dir
         return [
             summarise_selection(
                 name,
                 config,
                 self.manifests[f"select/{name}"],
-                shards_folder=tokenize / CANDIDATES,
-                tokenizer_folder=tokenize / "tokenizer",
-                teacher_folder=self.road.step("score/teacher").folder,
-                reference_folder=self.road.step("score/reference").folder,
-                selection_folder=self.road.step(f"select/{name}").folder,
+                shards_folder=folder / "tokenize" / "candidates",
+                tokenizer_folder=folder / "tokenize" / TOKENIZER_FOLDER,
+                teacher_folder=folder / "score" / "teacher",
+                reference_folder=folder / "score" / "reference",
+                selection_folder=folder / "select" / name,
             )
-            for name, config in self.recipe.selections.items()
+            for name, config in self.run.selections.items()
         ]
 
     def _curves(self) -> list[TrainingCurves]:
@@ -210,13 +215,13 @@ class _Collector:
         for name, role in self.roles.items():
             if f"train/{name}" not in self.manifests:
                 continue
-            records = read_metrics(self.road.step(f"train/{name}").folder / METRICS_NAME)
+            records = read_metrics(self.run.run_dir / "train" / name / METRICS_NAME)
             train = [record for record in records if "loss" in record]
             curves.append(
                 TrainingCurves(
                     model=name,
                     role=role,
-                    corpus=self._origin(name, role),
+                    corpus=self.run.origins[name],
                     train=_smoothed([_point(record, "loss") for record in train]),
                     held_out=[_point(r, "held_out_loss") for r in records if "held_out_loss" in r],
                 )
@@ -241,22 +246,26 @@ class _Collector:
         dropped = {f"documents: {why}": count for why, count in tokenize["dropped"].items()}
         if tokenize["dropped_ids"]:
             dropped["tokens: too short a rest at the end of a domain"] = tokenize["dropped_ids"]
-        for name in self.recipe.selections:
+        for name in self.run.selections:
             counts = self.manifests[f"select/{name}"].counts
             if counts["not_comparable"]:
                 dropped[f"sequences: nothing to compare ({name})"] = counts["not_comparable"]
         return dropped
 
 
-def _summary(step: Step, manifest: Manifest) -> str:
-    counts = manifest.counts
-    if step.kind == "tokenize":
+def _kind(stage: str) -> str:
+    return stage.partition("/")[0]
+
+
+def _summary(manifest: Manifest) -> str:
+    kind, counts = _kind(manifest.stage), manifest.counts
+    if kind == "tokenize":
         splits = manifest.facts["splits"]
         parts = [f"{split} {values['num_sequences']:,}" for split, values in splits.items()]
         return f"{counts['documents']:,} documents to sequences: {', '.join(parts)}"
-    if step.kind == "train":
+    if kind == "train":
         return f"{counts['steps']:,} steps, {manifest.facts['epochs']:.2f} epochs"
-    if step.kind == "select":
+    if kind == "select":
         return f"kept {counts['kept']:,} of {counts['sequences']:,} sequences"
     return f"{counts['sequences']:,} sequences"
 

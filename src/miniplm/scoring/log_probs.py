@@ -1,11 +1,11 @@
 """Log-probabilities of given tokens, from hidden states, without a `[B, T, V]` tensor.
 
-Axes: N positions that have a target, D hidden width, V vocabulary, C positions of a chunk.
+Axes: N positions, D hidden width, V vocabulary, C positions of a chunk.
 """
 
 import torch
 
-CHUNK_LOGITS = 1 << 22
+CHUNK_LOGITS = 1 << 20
 """Logits held at a time: a chunk of positions is chosen so that C * V stays near it."""
 
 

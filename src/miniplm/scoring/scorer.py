@@ -1,6 +1,6 @@
 """The score stage: every sequence of some token shards under one model, once.
 
-Axes: B sequences, T positions, N positions that have a target, D hidden width.
+Axes: B sequences, T positions, N = B * T positions, D hidden width.
 """
 
 from collections.abc import Iterator
@@ -138,11 +138,9 @@ def sequence_log_probs(
     targets_BT = targets_BT.to(model.device)
     weight_VD, bias_V = output_layer(model)
     hidden_BTD = hidden_states(model, input_ids_BT).to(weight_VD.dtype)
-    counted_BT = targets_BT != IGNORED
     log_probs_N = target_log_probs(
-        hidden_BTD[counted_BT], weight_VD, targets_BT[counted_BT], bias_V
+        hidden_BTD.flatten(0, 1), weight_VD, targets_BT.clamp(min=0).flatten(), bias_V
     )
-    log_probs_BT = torch.zeros(targets_BT.shape, dtype=torch.float64, device=model.device)
-    log_probs_BT[counted_BT] = log_probs_N.double()
-    sums: NDArray[np.float64] = log_probs_BT.sum(dim=1).cpu().numpy()
+    log_probs_BT = log_probs_N.view(targets_BT.shape).masked_fill(targets_BT == IGNORED, 0.0)
+    sums: NDArray[np.float64] = log_probs_BT.sum(dim=1, dtype=torch.float64).cpu().numpy()
     return sums

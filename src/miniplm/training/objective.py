@@ -1,7 +1,7 @@
 """The plain objective: cross-entropy averaged per token within a sequence, then over sequences.
 
-Axes: B sequences, T positions, N positions that have a target, C positions of a chunk, D hidden
-width, V vocabulary.
+Axes: B sequences, T positions, N = B * T positions, C positions of a chunk, D hidden width, V
+vocabulary.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from miniplm.model import hidden_states, output_layer
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-CHUNK_LOGITS = 1 << 22
+CHUNK_LOGITS = 1 << 20
 """Logits held at a time; a chunk of positions is chosen so that C * V stays near it."""
 
 
@@ -49,10 +49,12 @@ class LinearCrossEntropy(torch.autograd.Function):
             if bias_V is not None:
                 logits_CV += bias_V
             targets_C1, weights_C1 = targets_N[part, None], weights_N[part, None]
-            log_sums_C1 = torch.logsumexp(logits_CV, dim=1, keepdim=True)
-            losses_C1 = log_sums_C1 - logits_CV.gather(1, targets_C1)
-            total += (losses_C1 * weights_C1).sum()
-            grad_CV = logits_CV.sub_(log_sums_C1).exp_().mul_(weights_C1)
+            largest_C1 = logits_CV.amax(dim=1, keepdim=True)
+            picked_C1 = logits_CV.gather(1, targets_C1) - largest_C1
+            exps_CV = logits_CV.sub_(largest_C1).exp_()  # the exponentials serve loss and gradient
+            sums_C1 = exps_CV.sum(dim=1, keepdim=True)
+            total += ((sums_C1.log() - picked_C1) * weights_C1).sum()
+            grad_CV = exps_CV.mul_(weights_C1 / sums_C1)
             grad_CV.scatter_add_(1, targets_C1, -weights_C1)
             if grad_bias is not None:
                 grad_bias += grad_CV.sum(dim=0)
@@ -93,12 +95,15 @@ class SequenceLoss(torch.nn.Module):
         hidden_BTD = hidden_states(self.model, input_ids_BT)
         counted_BT = targets_BT != IGNORED
         per_token_B = weights_B / counted_BT.sum(dim=1).clamp(min=1)
-        weights_N = per_token_B[:, None].expand_as(counted_BT)[counted_BT]
+        # ignored positions go along with weight 0: picking the others out would make tensors of
+        # ever new sizes, which fragments memory on CPU and waits for the device on GPU
+        weights_N = (per_token_B[:, None] * counted_BT).flatten()
+        targets_N = targets_BT.clamp(min=0).flatten()
         weight_VD, bias_V = output_layer(self.model)
         autocast = torch.is_autocast_enabled(hidden_BTD.device.type)
         dtype = torch.get_autocast_dtype(hidden_BTD.device.type) if autocast else weight_VD.dtype
         with torch.autocast(hidden_BTD.device.type, enabled=False):
             loss: torch.Tensor = LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-                hidden_BTD[counted_BT], weight_VD, bias_V, targets_BT[counted_BT], weights_N, dtype
+                hidden_BTD.flatten(0, 1), weight_VD, bias_V, targets_N, weights_N, dtype
             )
         return loss

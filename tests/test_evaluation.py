@@ -1,0 +1,101 @@
+import math
+
+import polars as pl
+import pytest
+
+from miniplm.errors import ArtefactError
+from miniplm.evaluation.held_out import AVERAGE, OVERALL, summarise
+from miniplm.report.content import CurvePoint, HeldOutRow, ModelRow, TrainingCurves
+from miniplm.report.findings import equal_loss_rows, regime_sentences, verdict_sentences
+from miniplm.scaling.curves import compute_at_loss
+
+
+def test_held_out_table_by_hand():
+    scores = pl.DataFrame(
+        {
+            "domain": ["b", "a", "a", "empty"],
+            "log_prob": [-8.0, -2.0, -4.0, 0.0],
+            "num_tokens": [4, 2, 4, 0],
+            "num_bytes": [8, 10, 20, 0],
+        }
+    )
+    lines = {line.domain: line for line in summarise(scores)}
+    assert list(lines) == ["a", "b", AVERAGE, OVERALL]
+    assert lines["a"].loss == pytest.approx(1.0)
+    assert lines["a"].perplexity == pytest.approx(math.e)
+    assert lines["a"].bits_per_byte == pytest.approx(6 / 30 / math.log(2))
+    assert lines["b"].loss == pytest.approx(2.0)
+    assert lines[AVERAGE].loss == pytest.approx(1.5)
+    assert lines[OVERALL].loss == pytest.approx(1.4)
+    assert lines[OVERALL].bits_per_byte == pytest.approx(14 / 38 / math.log(2))
+    assert (lines[OVERALL].num_tokens, lines[OVERALL].num_bytes) == (10, 38)
+
+
+def test_nothing_scored_is_an_error():
+    empty = pl.DataFrame({"domain": ["a"], "log_prob": [0.0], "num_tokens": [0], "num_bytes": [0]})
+    with pytest.raises(ArtefactError, match="no token"):
+        summarise(empty)
+
+
+def test_compute_at_loss_by_hand():
+    flops, losses = [0, 10, 20, 30], [5.0, 4.0, 4.5, 3.0]
+    assert compute_at_loss(flops, losses, 4.25) == pytest.approx(7.5)
+    assert compute_at_loss(flops, losses, 3.5) == pytest.approx(20 + 10 / 1.5)
+    assert compute_at_loss(flops, losses, 6.0) == 0.0
+    assert compute_at_loss(flops, losses, 2.9) is None
+
+
+def curve(name, losses):
+    points = [CurvePoint(i, i * 10, i * 100.0, loss) for i, loss in enumerate(losses)]
+    return TrainingCurves(name, "student", "all", [], points)
+
+
+def test_equal_loss_says_which_way_it_went():
+    plain, better, worse = (
+        curve("plain", [5, 4, 3]), curve("better", [5, 3, 2]), curve("worse", [5, 4.5, 4]),
+    )  # fmt: skip
+    rows = {row.student: row for row in equal_loss_rows([plain, better, worse], "plain")}
+    assert (rows["better"].student_flops, rows["better"].baseline_flops) == (100, 200)
+    assert "2.00 times less training compute" in rows["better"].sentence
+    assert (rows["worse"].loss, rows["worse"].baseline_flops) == (4, 100)
+    assert "2.00 times more training compute" in rows["worse"].sentence
+
+
+def model(name, role, loss, per_param=50.0):
+    return ModelRow(name, role, "", 10, 500, per_param, loss, loss / 2)
+
+
+def held_out(plain, ours):
+    rows = [
+        HeldOutRow(d, 10, {"plain": p, "ours": o}, {"plain": p, "ours": o})
+        for d, p, o in zip("abc", plain, ours, strict=True)
+    ]
+    mean = {"plain": sum(plain) / 3, "ours": sum(ours) / 3}
+    return [*rows, HeldOutRow(AVERAGE, 30, mean, mean), HeldOutRow(OVERALL, 30, mean, mean)]
+
+
+@pytest.mark.parametrize(
+    ("ours", "expected"),
+    [
+        ([1.0, 1.0, 1.0], "ours is better than plain"),
+        ([3.0, 3.0, 1.0], "ours lost to plain"),
+        ([2.0, 2.0, 2.0], "ours and plain come out even"),
+    ],
+)
+def test_the_verdict_follows_the_numbers(ours, expected):
+    models = [model("plain", "student", 2.0), model("ours", "student", 2.0)]
+    sentences = verdict_sentences(models, held_out([2.0, 2.0, 2.0], ours), [], "plain")
+    assert sentences[0].startswith(expected)
+    better = sum(value < 2.0 for value in ours)
+    assert f"better in {better} of 3 domains" in sentences[0]
+    assert "one seed" in sentences[-1]
+
+
+def test_the_regime_is_judged():
+    models = [model("t", "teacher", 3.0, 5.0), model("r", "reference", 4.0, 25.0)]
+    sentences = regime_sentences([*models, model("s", "student", 4.0, 12.0)])
+    assert "t saw 5.0 tokens per parameter" in sentences[0]
+    assert "s saw 12.0 tokens per parameter" in sentences[1]
+    assert "ahead of the reference by 1.000" in sentences[2]
+    upside_down = [model("t", "teacher", 4.0), model("r", "reference", 3.0)]
+    assert "say nothing" in regime_sentences(upside_down)[-1]

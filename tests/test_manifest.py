@@ -1,0 +1,130 @@
+import json
+
+import pytest
+
+from miniplm.errors import ArtefactError, StageNotReadyError
+from miniplm.manifest import (
+    Outcome,
+    StageSpec,
+    atomic_path,
+    changed_fields,
+    fingerprint,
+    fingerprint_files,
+    is_complete,
+    read_manifest,
+    require_manifest,
+    run_stage,
+)
+
+SPEC = StageSpec("score/teacher", {"dtype": "float32"}, {"shards": "abc"})
+
+
+def work(folder):
+    (folder / "output").write_text("made")
+    return Outcome(counts={"sequences": 3}, num_tokens=7, flops=1.5, facts={"x": 1})
+
+
+def test_a_complete_stage_is_not_done_again(tmp_path):
+    first = run_stage(tmp_path / "s", SPEC, work)
+    again = run_stage(tmp_path / "s", SPEC, lambda _: pytest.fail("was done again"))
+    assert first == again
+    assert (first.num_tokens, first.flops, first.counts) == (7, 1.5, {"sequences": 3})
+    assert is_complete(tmp_path / "s", SPEC)
+    assert {"python", "torch", "miniplm"} <= set(first.versions)
+
+
+def test_pieces_of_an_unfinished_stage_are_kept_for_the_same_spec_only(tmp_path):
+    def dies(folder):
+        (folder / "piece").write_text("done")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(tmp_path / "s", SPEC, dies)
+    assert read_manifest(tmp_path / "s") is None
+    seen = []
+
+    def look(folder):
+        seen.append((folder / "piece").exists())
+        return Outcome()
+
+    other = StageSpec("score/teacher", {"dtype": "bfloat16"}, {"shards": "abc"})
+    run_stage(tmp_path / "s", SPEC, look)
+    run_stage(tmp_path / "t", SPEC, look)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(tmp_path / "u", SPEC, dies)
+    run_stage(tmp_path / "u", other, look)
+    assert seen == [True, False, False]
+
+
+def test_what_the_recipe_no_longer_asks_for_is_set_aside_and_comes_back(tmp_path):
+    other = StageSpec("score/teacher", {"dtype": "bfloat16"}, {"shards": "abc"})
+    aside = tmp_path / "superseded"
+    run_stage(tmp_path / "run/s", SPEC, work, set_aside=aside)
+    run_stage(tmp_path / "run/s", other, lambda _: Outcome(), set_aside=aside)
+    assert not (tmp_path / "run/s/output").exists()
+    back = run_stage(
+        tmp_path / "run/s", SPEC, lambda _: pytest.fail("was done again"), set_aside=aside
+    )
+    assert back.fingerprint == SPEC.fingerprint
+    assert (tmp_path / "run/s/output").read_text() == "made"
+
+
+def test_without_a_place_aside_other_output_is_refused(tmp_path):
+    run_stage(tmp_path / "s", SPEC, work)
+    other = StageSpec("score/teacher", {"dtype": "bfloat16"}, {"shards": "abc"})
+    with pytest.raises(ArtefactError, match="made with another config"):
+        run_stage(tmp_path / "s", other, work)
+    assert (tmp_path / "s/output").exists()
+
+
+def test_a_folder_of_someone_elses_files_is_refused_and_untouched(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(ArtefactError, match="not from an unfinished stage"):
+        run_stage(tmp_path, SPEC, work)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_fingerprints_depend_on_config_inputs_and_kind_but_not_on_order_or_instance():
+    assert fingerprint({"a": 1, "b": 2}) == fingerprint({"b": 2, "a": 1})
+    base = SPEC.fingerprint
+    assert StageSpec("score/reference", SPEC.config, SPEC.inputs).fingerprint == base
+    assert StageSpec("train/teacher", SPEC.config, SPEC.inputs).fingerprint != base
+    assert StageSpec("score/teacher", {"dtype": "x"}, SPEC.inputs).fingerprint != base
+    assert StageSpec("score/teacher", SPEC.config, {"shards": "abd"}).fingerprint != base
+
+
+def test_files_are_fingerprinted_by_name_size_and_time(tmp_path):
+    path = tmp_path / "a"
+    path.write_text("one")
+    before = fingerprint_files([path])
+    path.write_text("three")
+    assert fingerprint_files([path]) != before
+    with pytest.raises(ArtefactError, match="cannot be read"):
+        fingerprint_files([tmp_path / "missing"])
+
+
+def test_a_damaged_manifest_says_what_to_do(tmp_path):
+    (tmp_path / "manifest.json").write_text("{")
+    with pytest.raises(ArtefactError, match=r"damaged.*Delete the folder"):
+        read_manifest(tmp_path)
+    (tmp_path / "manifest.json").write_text(json.dumps({"stage": "x"}))
+    with pytest.raises(ArtefactError, match="damaged"):
+        read_manifest(tmp_path)
+    with pytest.raises(StageNotReadyError, match="Run this first"):
+        require_manifest(tmp_path / "nowhere", "Run this first.")
+
+
+def test_a_file_is_there_whole_or_not_at_all(tmp_path):
+    def interrupted():
+        with atomic_path(tmp_path / "file") as temporary:
+            temporary.write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        interrupted()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_changed_fields_are_named_with_both_values():
+    old = {"a": {"lr": 1, "same": 2}, "gone": 3}
+    assert changed_fields(old, {"a": {"lr": 5, "same": 2}}) == ["a.lr: 1 -> 5", "gone: 3 -> None"]

@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from miniplm.data import packing
+from miniplm.data.packing import DomainPacker, row_ends
+from miniplm.data.splits import SPLITS, SplitsConfig, source_of, split_of
+
+EOS, STOP = 0, 1
+ENDS_SENTENCE = np.zeros(64, dtype=bool)
+ENDS_SENTENCE[[EOS, STOP]] = True
+
+
+def packed(documents, max_length, ends=ENDS_SENTENCE, drain_each=False):
+    packer = DomainPacker(ends, EOS, max_length)
+    rows = []
+    for index, ids in enumerate(documents):
+        packer.add(np.array(ids, dtype=np.int32), f"d{index}")
+        if drain_each:
+            rows += packer.rows()
+    rows += packer.rows(flush=True)
+    return rows, packer
+
+
+def test_rows_are_cut_back_to_the_last_sentence_end():
+    documents = [[5, 6, STOP, 7, 8, 9], [10, 11, STOP, 12]]
+    # stream: 5 6 . 7 8 9 eos 10 11 . 12 eos, in windows of 5
+    rows, _ = packed(documents, max_length=4)
+    assert [row.ids.tolist() for row in rows] == [[5, 6, 1], [7, 8, 9, 0], [10, 11, 1, 12, 0]]
+    assert [row.sources for row in rows] == [["d0"], ["d0"], ["d1"]]
+
+
+def test_a_window_without_a_sentence_end_is_kept_whole():
+    rows, _ = packed([[5, 6, 7, 8, 9, 10, 11]], max_length=2)
+    assert [row.ids.tolist() for row in rows] == [[5, 6, 7], [8, 9, 10], [11, 0]]
+
+
+def test_a_row_of_one_id_is_never_cut():
+    # behind id 5 a sentence ends, but a row of one id predicts nothing
+    rows, _ = packed([[STOP, 5, 6, 7]], max_length=2)
+    assert [row.ids.tolist() for row in rows] == [[1, 5, 6], [7, 0]]
+
+
+def test_a_single_id_left_over_is_dropped_and_counted():
+    rows, packer = packed([[5, 6, 7, 8, 9]], max_length=4)
+    assert [row.ids.tolist() for row in rows] == [[5, 6, 7, 8, 9]]
+    assert packer.num_dropped_ids == 1  # the eos behind the last document
+
+
+def test_a_row_over_several_documents_names_them_in_order():
+    rows, _ = packed([[5], [6, 7], [8, 9]], max_length=10)
+    assert [row.ids.tolist() for row in rows] == [[5, 0, 6, 7, 0, 8, 9, 0]]
+    assert rows[0].sources == ["d0", "d1", "d2"]
+
+
+def test_row_ends_by_hand():
+    ends = np.array([0, 0, 1, 0, 0, 0, 0, 0, 1, 0], dtype=bool)
+    assert row_ends(ends, 4) == [3, 7]
+    assert row_ends(ends, 10) == [9]
+    assert row_ends(ends, 11) == []
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.lists(st.integers(1, 20), min_size=0, max_size=40), min_size=1, max_size=20),
+    st.integers(2, 12),
+    st.integers(1, 60),
+)
+def test_packing_loses_nothing_and_does_not_depend_on_blocks(documents, max_length, block):
+    rows, packer = packed(documents, max_length)
+    joined = [token for row in rows for token in row.ids.tolist()]
+    stream = [token for ids in documents for token in [*ids, EOS]]
+    assert len(joined) + packer.num_dropped_ids == len(stream)
+    assert joined == stream[: len(joined)]
+    assert all(2 <= len(row.ids) <= max_length + 1 for row in rows)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packing, "_BLOCK_IDS", block)
+        in_blocks, _ = packed(documents, max_length, drain_each=True)
+    assert [row.ids.tolist() for row in in_blocks] == [row.ids.tolist() for row in rows]
+    assert [row.sources for row in in_blocks] == [row.sources for row in rows]
+
+
+def test_parts_of_one_source_share_a_split():
+    config = SplitsConfig(reference=0.3, teacher=0.3, held_out=0.2)
+    assert source_of("book#012") == source_of("book#007") == "book"
+    for book in range(50):
+        assert len({split_of(f"book-{book}#{part}", 7, config) for part in range(9)}) == 1
+
+
+def test_split_shares_are_met_and_the_seed_matters():
+    config = SplitsConfig(reference=0.3, teacher=0.1, held_out=0.2)
+    found = [split_of(f"document-{index}", 1, config) for index in range(20_000)]
+    shares = [found.count(split) / len(found) for split in SPLITS]
+    assert shares == pytest.approx([0.4, 0.3, 0.1, 0.2], abs=0.02)
+    assert found != [split_of(f"document-{index}", 2, config) for index in range(20_000)]
+
+
+def test_changing_another_share_moves_no_held_out_document():
+    small = SplitsConfig(reference=0.1, teacher=0.0, held_out=0.2)
+    large = SplitsConfig(reference=0.3, teacher=0.2, held_out=0.2)
+    for index in range(2000):
+        name = f"document-{index}"
+        assert (split_of(name, 3, small) == "held_out") == (split_of(name, 3, large) == "held_out")
+
+
+def test_shares_that_leave_no_candidates_are_refused():
+    with pytest.raises(ValueError, match=r"add up to 1\.1; nothing is left"):
+        SplitsConfig(reference=0.5, teacher=0.5, held_out=0.1)

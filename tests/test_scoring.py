@@ -1,0 +1,217 @@
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from conftest import FAMILIES, random_rows, tiny_model, write_rows
+from miniplm.data.shards import Shard, open_shards
+from miniplm.errors import ArtefactError, ModelError
+from miniplm.model import check_output_layer
+from miniplm.scoring.config import ScoringConfig
+from miniplm.scoring.log_probs import target_log_probs
+from miniplm.scoring.scorer import ScoringModel, length_buckets, score_rows, score_shards
+from miniplm.scoring.tables import read_score_info, read_scores
+
+TOKEN_BYTES_V = np.arange(128, dtype=np.int64) % 7
+
+
+def scored(model, shard, batch_tokens=4096):
+    config = ScoringConfig(dtype="float32", batch_tokens=batch_tokens)
+    return score_rows(model, shard, TOKEN_BYTES_V, config, lambda *_, **__: None)
+
+
+def plain_log_probs(model, shard):
+    """The reference implementation: one row at a time, full logits, log-softmax in float64."""
+    sums, counts, num_bytes = [], [], []
+    for index in range(len(shard)):
+        ids = torch.from_numpy(shard.row(index))
+        with torch.no_grad():
+            logits = model(input_ids=ids[None, :-1], use_cache=False).logits[0].double()
+        log_probs = torch.log_softmax(logits, dim=-1)
+        picked = log_probs.gather(1, ids[1:, None]).squeeze(1)
+        counted = ids[:-1] != shard.info.eos_id
+        sums.append(float(picked[counted].sum()))
+        counts.append(int(counted.sum()))
+        num_bytes.append(int(TOKEN_BYTES_V[ids[1:][counted].numpy()].sum()))
+    return np.array(sums), np.array(counts), np.array(num_bytes)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_equal_full_logits_in_float64(family, tmp_path):
+    write_rows(tmp_path, random_rows(12))
+    shard = Shard(tmp_path / "data_0")
+    model = tiny_model(family)
+    table = scored(model, shard)
+    sums, counts, num_bytes = plain_log_probs(model, shard)
+    assert table["num_tokens"].to_pylist() == counts.tolist()
+    assert table["num_bytes"].to_pylist() == num_bytes.tolist()
+    per_token = np.abs(table["log_prob"].to_numpy() - sums) / np.maximum(counts, 1)
+    assert per_token.max() < 1e-4
+    assert sums.std() > 1  # the models do tell rows apart
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_scores_do_not_depend_on_the_batch_size(family, tmp_path):
+    write_rows(tmp_path, random_rows(20, seed=3))
+    shard = Shard(tmp_path / "data_0")
+    model = tiny_model(family)
+    one_by_one, together = scored(model, shard, 1), scored(model, shard, 10**6)
+    counts = np.maximum(one_by_one["num_tokens"].to_numpy(), 1)
+    difference = np.abs(one_by_one["log_prob"].to_numpy() - together["log_prob"].to_numpy())
+    assert (difference / counts).max() < 1e-5
+
+
+def test_bfloat16_scores_are_near_float32(tmp_path):
+    write_rows(tmp_path, random_rows(20, seed=5))
+    shard = Shard(tmp_path / "data_0")
+    exact = scored(tiny_model(), shard)
+    rough = scored(tiny_model().to(torch.bfloat16), shard)
+    counts = np.maximum(exact["num_tokens"].to_numpy(), 1)
+    difference = (exact["log_prob"].to_numpy() - rough["log_prob"].to_numpy()) / counts
+    assert np.abs(difference).max() < 0.1
+    assert rough["log_prob"].to_numpy().dtype == np.float64
+
+
+def test_chunks_do_not_change_log_probs(monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(37, 16, generator=generator)
+    weight, bias = torch.randn(50, 16, generator=generator), torch.randn(50, generator=generator)
+    targets = torch.randint(0, 50, (37,), generator=generator)
+    whole = target_log_probs(hidden, weight, targets, bias)
+    monkeypatch.setattr("miniplm.scoring.log_probs.CHUNK_LOGITS", 50 * 4)
+    torch.testing.assert_close(target_log_probs(hidden, weight, targets, bias), whole)
+    expected = torch.log_softmax((hidden @ weight.T + bias).double(), -1)
+    picked = expected.gather(1, targets[:, None]).squeeze(1)
+    torch.testing.assert_close(whole.double(), picked, atol=1e-5, rtol=1e-5)
+
+
+def test_first_token_after_eos_is_not_scored(tmp_path):
+    write_rows(tmp_path, [[5, 6, 0, 7, 8], [0, 9]])
+    table = scored(tiny_model(), Shard(tmp_path / "data_0"))
+    # targets 6 and 0 (from 5 and 6), not 7 (its input is eos), 8; and none in the second row
+    assert table["num_tokens"].to_pylist() == [3, 0]
+    assert table["log_prob"].to_pylist()[1] == 0
+    assert table["num_bytes"].to_pylist() == [6 % 7 + 0 + 8 % 7, 0]
+
+
+def test_padding_does_not_reach_the_scores(tmp_path):
+    rows = [[1, 2, 3], list(range(1, 60))]
+    write_rows(tmp_path / "both", rows)
+    write_rows(tmp_path / "alone", rows[:1])
+    both = scored(tiny_model(), Shard(tmp_path / "both/data_0"))
+    alone = scored(tiny_model(), Shard(tmp_path / "alone/data_0"))
+    assert both["log_prob"][0].as_py() == pytest.approx(alone["log_prob"][0].as_py(), abs=1e-5)
+
+
+def scorer(**changes):
+    model = tiny_model(**changes)
+    return ScoringModel(model, "tiny", "fingerprint", "float32")
+
+
+def run_scoring(scoring_model, shards, folder):
+    return score_shards(
+        scoring_model, shards, TOKEN_BYTES_V, ScoringConfig(dtype="float32"), folder
+    )
+
+
+def test_score_tables_do_not_depend_on_the_number_of_shards(tmp_path):
+    rows = random_rows(30, seed=9)
+    write_rows(tmp_path / "one", rows, per_shard=100)
+    write_rows(tmp_path / "four", rows, per_shard=8)
+    tables = {}
+    for name in ("one", "four"):
+        run_scoring(scorer(), tmp_path / name, tmp_path / f"{name}-scores")
+        parts = [
+            read_scores(tmp_path / f"{name}-scores/{s.prefix.name}.parquet", s.info.shard_hash)
+            for s in open_shards(tmp_path / name)
+        ]
+        tables[name] = pa.concat_tables(parts)
+    assert len(open_shards(tmp_path / "four")) == 4
+    assert tables["one"]["sequence_id"].equals(tables["four"]["sequence_id"])
+    np.testing.assert_allclose(
+        tables["one"]["log_prob"].to_numpy(), tables["four"]["log_prob"].to_numpy(), atol=1e-4
+    )
+
+
+def test_scoring_resumes_between_shards_with_the_same_bytes(tmp_path, monkeypatch):
+    write_rows(tmp_path / "shards", random_rows(30, seed=2), per_shard=8)
+    run_scoring(scorer(), tmp_path / "shards", tmp_path / "straight")
+    calls = []
+
+    def dies_at_third(*arguments):
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        calls.append(1)
+        return score_rows(*arguments)
+
+    monkeypatch.setattr("miniplm.scoring.scorer.score_rows", dies_at_third)
+    with pytest.raises(KeyboardInterrupt):
+        run_scoring(scorer(), tmp_path / "shards", tmp_path / "killed")
+    done = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "killed").iterdir()}
+    assert sorted(done) == ["data_0.parquet", "data_1.parquet"]
+    monkeypatch.undo()
+    run_scoring(scorer(), tmp_path / "shards", tmp_path / "killed")
+    for path in (tmp_path / "straight").iterdir():
+        again = tmp_path / "killed" / path.name
+        assert again.read_bytes() == path.read_bytes()
+        assert done.get(path.name) in (None, again.stat().st_mtime_ns)
+
+
+def test_a_table_names_model_dtype_and_shard(tmp_path):
+    write_rows(tmp_path / "shards", random_rows(3))
+    run_scoring(scorer(), tmp_path / "shards", tmp_path / "scores")
+    info = read_score_info(tmp_path / "scores/data_0.parquet")
+    shard = Shard(tmp_path / "shards/data_0")
+    assert info.shard_hash == shard.info.shard_hash
+    assert (info.model, info.model_fingerprint, info.dtype) == ("tiny", "fingerprint", "float32")
+
+
+def test_scores_of_other_shards_are_refused(tmp_path):
+    write_rows(tmp_path / "shards", random_rows(3))
+    write_rows(tmp_path / "others", random_rows(3, seed=1))
+    run_scoring(scorer(), tmp_path / "shards", tmp_path / "scores")
+    with pytest.raises(ArtefactError, match="another token shard"):
+        read_scores(
+            tmp_path / "scores/data_0.parquet", Shard(tmp_path / "others/data_0").info.shard_hash
+        )
+
+
+def test_a_vocabulary_smaller_than_the_ids_is_refused(tmp_path):
+    write_rows(tmp_path / "shards", random_rows(3, vocab_size=300), vocab_size=300)
+    with pytest.raises(ModelError, match=r"128 rows.*ids up to 299.*tokenizer"):
+        run_scoring(scorer(), tmp_path / "shards", tmp_path / "scores")
+
+
+def test_a_padded_vocabulary_is_handled(tmp_path):
+    write_rows(tmp_path / "shards", random_rows(8, vocab_size=100), vocab_size=100)
+    model = scorer(vocab_size=100)  # padded to 128
+    assert model.model.get_input_embeddings().weight.shape[0] == 128
+    run_scoring(model, tmp_path / "shards", tmp_path / "scores")
+    shard = Shard(tmp_path / "shards/data_0")
+    table = read_scores(tmp_path / "scores/data_0.parquet", shard.info.shard_hash)
+    sums, _, _ = plain_log_probs(model.model, shard)
+    np.testing.assert_allclose(table["log_prob"].to_numpy(), sums, atol=1e-3)
+
+
+def test_families_that_change_their_logits_are_refused():
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(
+        "gemma2", vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, head_dim=16, final_logit_softcapping=1.0,
+    )  # fmt: skip
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        model.get_output_embeddings().weight.mul_(50)
+    with pytest.raises(ModelError, match=r"gemma2.*changes its logits"):
+        check_output_layer(model)
+
+
+def test_length_buckets_cover_every_row_once_and_fit():
+    lengths = np.array([5, 9, 3, 9, 2, 65], dtype=np.int32)
+    buckets = list(length_buckets(lengths, 16))
+    assert sorted(index for bucket in buckets for index in bucket) == list(range(6))
+    for bucket in buckets:
+        positions = (lengths[bucket].max() - 1) * len(bucket)
+        assert positions <= 16 or len(bucket) == 1
+    assert buckets[0].tolist() == [5]

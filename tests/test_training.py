@@ -1,0 +1,301 @@
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from conftest import FAMILIES, random_rows, tiny_model, write_rows
+from miniplm.data.loader import IGNORED, SequenceStore, global_batch, make_batch
+from miniplm.data.shards import open_shards
+from miniplm.data.tokenizer import train_tokenizer
+from miniplm.errors import ArtefactError, TrainingError
+from miniplm.model import ModelConfig, model_config, model_size
+from miniplm.training.checkpoint import checkpoints
+from miniplm.training.config import BudgetConfig, TrainingConfig
+from miniplm.training.objective import SequenceLoss
+from miniplm.training.schedule import cosine_with_warmup
+from miniplm.training.student import TrainInputs, train_model
+from miniplm.training.trainer import HeldOut, budget_steps, read_metrics, train
+
+
+def config(**changes):
+    settings = {
+        "budget": BudgetConfig(steps=8), "lr": 1e-2, "warmup_steps": 2, "global_batch_size": 6,
+        "precision": "float32", "log_every_steps": 1, "checkpoint_every_steps": 3,
+        "eval_every_steps": 4,
+    }  # fmt: skip
+    return TrainingConfig(**{**settings, **changes})
+
+
+@pytest.fixture
+def store(tmp_path):
+    return SequenceStore(open_shards(write_rows(tmp_path / "shards", random_rows(20), per_shard=7)))
+
+
+def run(model, store, folder, settings=None, **changes):
+    return train(
+        model, store, settings or config(), folder,
+        seed=5, forward_flops_per_token=100.0, **changes,
+    )  # fmt: skip
+
+
+# --- order and batches
+
+
+def test_each_epoch_shows_every_sequence_once_in_another_order():
+    seen = np.concatenate([global_batch(step, 4, 10, seed=1) for step in range(5)])
+    assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
+    assert seen[:10].tolist() != seen[10:].tolist()
+
+
+def test_batches_depend_on_step_and_seed_only():
+    later = global_batch(7, 4, 10, seed=1)
+    np.testing.assert_array_equal(later, global_batch(7, 4, 10, seed=1))
+    halves = [global_batch(step, 2, 10, seed=1) for step in (14, 15)]
+    np.testing.assert_array_equal(np.concatenate(halves), later)
+    assert global_batch(0, 10, 10, seed=2).tolist() != global_batch(0, 10, 10, seed=1).tolist()
+
+
+def test_targets_are_the_next_ids_but_behind_eos_and_in_padding():
+    batch = make_batch([np.array([5, 6, 0, 7]), np.array([8, 9])], eos_id=0, length=4)
+    assert batch.input_ids_BT.tolist() == [[5, 6, 0, 0], [8, 0, 0, 0]]
+    assert batch.targets_BT.tolist() == [[6, 0, IGNORED, IGNORED], [9, IGNORED, IGNORED, IGNORED]]
+    assert batch.num_tokens_B.tolist() == [2, 1]
+
+
+def test_shards_of_different_make_are_refused(tmp_path):
+    a = write_rows(tmp_path / "a", random_rows(3), vocab_size=128)
+    b = write_rows(tmp_path / "b", random_rows(3), vocab_size=300)
+    with pytest.raises(ArtefactError, match="differ in"):
+        SequenceStore([*open_shards(a), *open_shards(b)])
+
+
+# --- objective
+
+
+def plain_loss(model, batch):
+    """The paper's loss by the book: mean per token in each sequence, mean over sequences."""
+    logits = model(input_ids=batch.input_ids_BT, use_cache=False).logits
+    losses = torch.nn.functional.cross_entropy(
+        logits.transpose(1, 2), batch.targets_BT, ignore_index=IGNORED, reduction="none"
+    )
+    return (losses.sum(1) / batch.num_tokens_B).mean()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_loss_and_gradients_equal_those_of_full_logits(family, store, monkeypatch):
+    monkeypatch.setattr("miniplm.training.objective.CHUNK_LOGITS", 128 * 11)  # several chunks
+    batch = store.batch(range(5))
+    ours, theirs = tiny_model(family), tiny_model(family)
+    weights = torch.full((5,), 1 / 5)
+    loss = SequenceLoss(ours)(batch.input_ids_BT, batch.targets_BT, weights)
+    expected = plain_loss(theirs, batch)
+    loss.backward()
+    expected.backward()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    for (name, mine), other in zip(ours.named_parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, atol=1e-4, rtol=1e-3, msg=name)
+
+
+def test_a_bias_of_the_output_layer_gets_its_gradient():
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(9, 4, generator=generator, requires_grad=True)
+    weight = torch.randn(7, 4, generator=generator, requires_grad=True)
+    bias = torch.randn(7, generator=generator, requires_grad=True)
+    targets, weights = torch.arange(9) % 7, torch.rand(9, generator=generator)
+    from miniplm.training.objective import LinearCrossEntropy
+
+    loss = LinearCrossEntropy.apply(hidden, weight, bias, targets, weights, torch.float32)
+    mine = torch.autograd.grad(loss, (hidden, weight, bias))
+    logits = hidden @ weight.T + bias
+    expected = (
+        torch.nn.functional.cross_entropy(logits, targets, reduction="none") * weights
+    ).sum()
+    torch.testing.assert_close(mine, torch.autograd.grad(expected, (hidden, weight, bias)))
+
+
+def test_micro_batches_do_not_change_the_run(store, tmp_path):
+    losses = {}
+    for size in (1, 4, 6):
+        model = tiny_model()
+        run(model, store, tmp_path / str(size), config(micro_batch_size=size))
+        losses[size] = [r["loss"] for r in read_metrics(tmp_path / f"{size}/metrics.jsonl")[1:]]
+    np.testing.assert_allclose(losses[1], losses[6], rtol=1e-4)
+    np.testing.assert_allclose(losses[4], losses[6], rtol=1e-4)
+
+
+# --- schedule and budget
+
+
+def test_schedule_by_hand():
+    def factor(step):
+        return cosine_with_warmup(step, num_steps=103, warmup_steps=3, min_lr_ratio=0.1)
+
+    assert [factor(step) for step in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert factor(53) == pytest.approx(0.55)
+    assert factor(103) == pytest.approx(0.1)
+    assert factor(500) == pytest.approx(0.1)
+
+
+def test_budgets_by_hand():
+    assert budget_steps(BudgetConfig(steps=7), 100.0, 5.0) == 7
+    assert budget_steps(BudgetConfig(tokens=1_040), 100.0, 5.0) == 10
+    assert budget_steps(BudgetConfig(flops=3 * 5.0 * 760), 100.0, 5.0) == 8
+    assert budget_steps(BudgetConfig(tokens=1), 100.0, 5.0) == 1
+
+
+def test_flops_are_counted_from_the_shape():
+    shape = model_config(ModelConfig(shape=FAMILIES["llama"]), 128, 64)
+    size = model_size(shape, 64)
+    body = 2 * (4 * 32 * 32 + 3 * 32 * 64)
+    assert size.num_params == body + 2 * 128 * 32 + (2 * 2 + 1) * 32
+    assert size.forward_flops_per_token == 2 * (body + 128 * 32) + 2 * 4 * 64 * 32
+
+
+# --- checkpoints
+
+
+def weights_of(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("dies_at", [1, 4, 7])
+def test_a_killed_and_resumed_run_equals_the_straight_one_bit_for_bit(
+    store, tmp_path, monkeypatch, dies_at
+):
+    held_out = HeldOut(store, 4)
+    straight = tiny_model()
+    run(straight, store, tmp_path / "straight", held_out=held_out)
+    from miniplm.training import trainer
+
+    original = trainer.global_batch
+
+    def dies(step, *rest):
+        if step == dies_at:
+            raise KeyboardInterrupt
+        return original(step, *rest)
+
+    monkeypatch.setattr(trainer, "global_batch", dies)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny_model(), store, tmp_path / "killed", held_out=held_out)
+    monkeypatch.undo()
+    resumed = tiny_model()
+    run(resumed, store, tmp_path / "killed", held_out=held_out)
+    for name, value in weights_of(straight).items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    curves = []
+    for folder in ("straight", "killed"):
+        records = read_metrics(tmp_path / folder / "metrics.jsonl")
+        curves.append([{k: v for k, v in r.items() if k != "seconds"} for r in records])
+    assert curves[0] == curves[1]
+    assert len(curves[0]) == 9  # before the first step, and after each of the eight
+
+
+def test_only_the_last_two_checkpoints_stay(store, tmp_path):
+    run(tiny_model(), store, tmp_path, config(checkpoint_every_steps=2))
+    names = [path.name for path in checkpoints(tmp_path / "checkpoints")]
+    assert names == ["step-00000006", "step-00000008"]
+    suffixes = {p.suffix for p in (tmp_path / "checkpoints").rglob("*") if p.is_file()}
+    assert suffixes == {".safetensors", ".json"}
+
+
+def test_a_half_written_checkpoint_does_not_count(store, tmp_path):
+    run(tiny_model(), store, tmp_path / "a", config(checkpoint_every_steps=2))
+    last = checkpoints(tmp_path / "a/checkpoints")[-1]
+    last.rename(last.with_name(f".{last.name}.tmp"))
+    assert [p.name for p in checkpoints(tmp_path / "a/checkpoints")] == ["step-00000006"]
+
+
+def test_damaged_and_foreign_checkpoints_are_named(store, tmp_path):
+    run(tiny_model(), store, tmp_path)
+    with pytest.raises(TrainingError, match="belongs to a model of another shape"):
+        run(tiny_model("llama"), store, tmp_path)
+    file = checkpoints(tmp_path / "checkpoints")[-1] / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(TrainingError, match="cannot be read"):
+        run(tiny_model(), store, tmp_path)
+
+
+def test_a_loss_that_is_not_finite_stops_with_step_and_sequences(store, tmp_path):
+    model = tiny_model()
+    with torch.no_grad():
+        model.get_input_embeddings().weight[3] = math.nan
+    with pytest.raises(TrainingError, match=r"step 1: loss nan.*sequences at .*no checkpoint yet"):
+        run(model, store, tmp_path)
+
+
+def test_training_learns(store, tmp_path):
+    model = tiny_model()
+    settings = config(budget=BudgetConfig(steps=60), eval_every_steps=60, lr=3e-3)
+    run(model, store, tmp_path, settings, held_out=HeldOut(store, 20))
+    losses = [r["held_out_loss"] for r in read_metrics(tmp_path / "metrics.jsonl") if
+              "held_out_loss" in r]  # fmt: skip
+    assert losses[-1] < losses[0] - 1
+
+
+# --- the stage
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    train_tokenizer(["some words to train a tokenizer on. " * 5] * 5, 300, tmp_path / "tokenizer")
+    shards = write_rows(tmp_path / "shards", random_rows(20, vocab_size=300), vocab_size=300)
+    return TrainInputs(shards, "a test corpus", tmp_path / "tokenizer", shards, 4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_student_of_any_family_becomes_a_hugging_face_folder(family, inputs, tmp_path):
+    shape = ModelConfig(shape=FAMILIES[family])
+    settings = config(budget=BudgetConfig(steps=2), precision="bfloat16")
+    outcome = train_model("student", shape, settings, inputs, 1, tmp_path / "out")
+    folder = tmp_path / "out/model"
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer("some words", return_tensors="pt")["input_ids"]
+    written = model.generate(ids, max_new_tokens=5, do_sample=False)
+    assert tokenizer.decode(written[0]).startswith("some words")
+    assert model.dtype == torch.float32
+    card = (folder / "README.md").read_text()
+    assert f"{outcome.facts['num_params']:,} parameters" in card
+    assert "a test corpus" in card
+    assert sum(p.numel() for p in model.parameters()) == outcome.facts["num_params"]
+    assert not (tmp_path / "out/checkpoints").exists()
+    assert {p.suffix for p in folder.iterdir()} <= {".safetensors", ".json", ".md", ".jinja"}
+
+
+def test_a_config_folder_gives_the_shape(inputs, tmp_path):
+    first = train_model(
+        "a", ModelConfig(shape=FAMILIES["llama"]), config(budget=BudgetConfig(steps=1)), inputs, 1,
+        tmp_path / "a",
+    )  # fmt: skip
+    again = ModelConfig(config_from=str(tmp_path / "a/model"))
+    second = train_model(
+        "b", again, config(budget=BudgetConfig(steps=1)), inputs, 1, tmp_path / "b"
+    )
+    assert second.facts["num_params"] == first.facts["num_params"]
+    assert json.loads((tmp_path / "b/model/config.json").read_text())["model_type"] == "llama"
+
+
+def losses_of(store, folder, settings):
+    run(tiny_model(), store, folder, settings)
+    return [record["loss"] for record in read_metrics(folder / "metrics.jsonl")]
+
+
+def test_a_bfloat16_run_follows_the_float32_one(store, tmp_path):
+    exact = losses_of(store, tmp_path / "float32", config())
+    rough = losses_of(store, tmp_path / "bfloat16", config(precision="bfloat16"))
+    np.testing.assert_allclose(exact, rough, rtol=0.03)
+    assert exact != rough
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_run_equals_the_plain_one(store, tmp_path):
+    plain = losses_of(store, tmp_path / "plain", config(budget=BudgetConfig(steps=3)))
+    compiled = losses_of(
+        store, tmp_path / "compiled", config(budget=BudgetConfig(steps=3), compile=True)
+    )
+    np.testing.assert_allclose(plain, compiled, rtol=1e-4)
