@@ -25,7 +25,7 @@ def demo() -> Content:
         "name": "MiniPLM demo",
         "run_dir": "runs/demo",
         "corpus": {"source": "embedded"},
-        "splits": {"reference": 0.13, "teacher": 0.3, "held_out": 0.02},
+        "splits": {"reference": 0.13, "teacher": 0.3, "held_out": 0.04},
         "tokenizer": {"vocab_size": 2048, "train_bytes": 10_000_000},
         "packing": {"max_length": 256, "sequences_per_shard": 4096},
         "teacher": {
@@ -101,7 +101,7 @@ def small() -> Content:
     content["reference"]["training"] = {
         **content["reference"]["training"], "budget": {"tokens": 3_100_000},
     }  # fmt: skip
-    content["training"] = {**content["training"], "budget": {"tokens": 6_100_000}}
+    content["training"] = {**content["training"], "budget": {"tokens": 6_200_000}}
     return content
 
 

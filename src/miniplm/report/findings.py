@@ -120,8 +120,8 @@ def _equal_loss(baseline: TrainingCurves, student: TrainingCurves) -> EqualLossR
         factor = ratio if ratio >= 1 else 1 / ratio
         sentence = (
             f"To reach a held-out loss of {loss:.3f}, {student.model} needed {factor:.2f} times "
-            f"{verb} training compute than {baseline.model} (read off the curves; learning rates "
-            "still fall at different rates there, which favours the longer run)."
+            f"{verb} training compute than {baseline.model} (read off the curves; the one that "
+            "got there first had not let its learning rate fall yet, so the factor is cautious)."
         )
     return EqualLossRow(
         student=student.model,

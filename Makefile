@@ -1,0 +1,45 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# Each makes its own .venv on first use and brings it up to date when pyproject.toml changes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# What pip takes for torch. The CPU build is enough for demo and tests; to have another one, set
+# this, or install torch into .venv first.
+TORCH ?= torch==2.13.0
+
+.PHONY: help demo test check format clean
+.DEFAULT_GOAL := help
+
+help:  ## Show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
+
+demo: $(VENV)/.installed  ## Walk the whole road on the embedded corpus (ten minutes on two cores)
+	$(BIN)/miniplm demo
+
+test: check  ## Lint, format, types, and all tests
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.installed-dev  ## Lint, format and types only
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev  ## Put the code in form
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "miniplm needs Python 3.11 or later; set PYTHON=... to one"; exit 1; }
+	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet "$(TORCH)"
+	$(BIN)/pip install --quiet -e .
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet -e ".[dev]"
+	touch $@
+
+clean:  ## Remove .venv and caches; runs stay
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
