@@ -36,6 +36,9 @@ def test_a_complete_stage_is_not_done_again(tmp_path):
 def test_pieces_of_an_unfinished_stage_are_kept_for_the_same_spec_only(tmp_path):
     def dies(folder):
         (folder / "piece").write_text("done")
+        (folder / "deeper").mkdir()
+        (folder / "deeper/.next.123.tmp").write_text("ha")
+        (folder / ".step-1.tmp").mkdir()
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -45,6 +48,7 @@ def test_pieces_of_an_unfinished_stage_are_kept_for_the_same_spec_only(tmp_path)
 
     def look(folder):
         seen.append((folder / "piece").exists())
+        assert not list(folder.rglob(".*.tmp"))
         return Outcome()
 
     other = StageSpec("score/teacher", {"dtype": "bfloat16"}, {"shards": "abc"})

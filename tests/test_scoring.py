@@ -6,7 +6,7 @@ import torch
 from conftest import FAMILIES, random_rows, tiny_model, write_rows
 from miniplm.data.shards import Shard, open_shards
 from miniplm.errors import ArtefactError, ModelError
-from miniplm.model import check_output_layer
+from miniplm.model import check_causal_head
 from miniplm.scoring.config import ScoringConfig
 from miniplm.scoring.log_probs import target_log_probs
 from miniplm.scoring.scorer import ScoringModel, length_buckets, score_rows, score_shards
@@ -61,11 +61,14 @@ def test_scores_do_not_depend_on_the_batch_size(family, tmp_path):
     assert (difference / counts).max() < 1e-5
 
 
-def test_bfloat16_scores_are_near_float32(tmp_path):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_scores_are_near_float32(family, tmp_path):
     write_rows(tmp_path, random_rows(20, seed=5))
     shard = Shard(tmp_path / "data_0")
-    exact = scored(tiny_model(), shard)
-    rough = scored(tiny_model().to(torch.bfloat16), shard)
+    exact = scored(tiny_model(family), shard)
+    low = ScoringModel(tiny_model(family).to(torch.bfloat16), "low", "f", "bfloat16")
+    run_scoring(low, tmp_path, tmp_path / "scores")
+    rough = read_scores(tmp_path / "scores/data_0.parquet", shard.info.shard_hash)
     counts = np.maximum(exact["num_tokens"].to_numpy(), 1)
     difference = (exact["log_prob"].to_numpy() - rough["log_prob"].to_numpy()) / counts
     assert np.abs(difference).max() < 0.1
@@ -78,7 +81,7 @@ def test_chunks_do_not_change_log_probs(monkeypatch):
     weight, bias = torch.randn(50, 16, generator=generator), torch.randn(50, generator=generator)
     targets = torch.randint(0, 50, (37,), generator=generator)
     whole = target_log_probs(hidden, weight, targets, bias)
-    monkeypatch.setattr("miniplm.scoring.log_probs.CHUNK_LOGITS", 50 * 4)
+    monkeypatch.setattr("miniplm.scoring.log_probs.chunk_length", lambda *_: 4)
     torch.testing.assert_close(target_log_probs(hidden, weight, targets, bias), whole)
     expected = torch.log_softmax((hidden @ weight.T + bias).double(), -1)
     picked = expected.gather(1, targets[:, None]).squeeze(1)
@@ -198,13 +201,50 @@ def test_families_that_change_their_logits_are_refused():
 
     config = AutoConfig.for_model(
         "gemma2", vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
-        num_attention_heads=2, num_key_value_heads=2, head_dim=16, final_logit_softcapping=1.0,
+        num_attention_heads=2, num_key_value_heads=2, head_dim=16, final_logit_softcapping=30.0,
     )  # fmt: skip
     model = AutoModelForCausalLM.from_config(config).eval()
+    with pytest.raises(ModelError, match=r"gemma2 changes its logits .*final_logit_softcapping"):
+        check_causal_head(model)
+
+
+def test_models_that_change_their_logits_unannounced_are_refused():
+    model = tiny_model()
     with torch.no_grad():
-        model.get_output_embeddings().weight.mul_(50)
-    with pytest.raises(ModelError, match=r"gemma2.*changes its logits"):
-        check_output_layer(model)
+        expected = model.lm_head.forward
+        model.lm_head.forward = lambda states: 2 * expected(states)
+    with pytest.raises(ModelError, match="changes its logits behind the output layer"):
+        check_causal_head(model)
+
+
+def test_models_that_look_ahead_are_refused():
+    from transformers import BertConfig, BertLMHeadModel
+
+    torch.manual_seed(0)
+    bert = BertLMHeadModel(
+        BertConfig(
+            vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_heads=2,
+            intermediate_size=64,
+        )
+    ).eval()  # fmt: skip
+    with pytest.raises(ModelError):
+        check_causal_head(bert)
+
+
+def test_a_model_of_fewer_positions_is_refused(tmp_path):
+    write_rows(tmp_path / "shards", random_rows(3), max_length=64)
+    with pytest.raises(ModelError, match=r"serves 32 positions.*up to 64"):
+        run_scoring(scorer(max_length=32), tmp_path / "shards", tmp_path / "scores")
+
+
+def test_scores_that_are_not_finite_are_refused(tmp_path):
+    write_rows(tmp_path / "shards", [[5, 6, 7], [8, 9]])
+    model = scorer()
+    with torch.no_grad():
+        model.model.get_input_embeddings().weight[9] = float("nan")
+        model.model.get_input_embeddings().weight[8] = float("nan")
+    with pytest.raises(ModelError, match="no finite log-probability"):
+        run_scoring(model, tmp_path / "shards", tmp_path / "scores")
 
 
 def test_length_buckets_cover_every_row_once_and_fit():

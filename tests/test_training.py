@@ -10,8 +10,8 @@ from conftest import FAMILIES, random_rows, tiny_model, write_rows
 from miniplm.data.loader import IGNORED, SequenceStore, global_batch, make_batch
 from miniplm.data.shards import open_shards
 from miniplm.data.tokenizer import train_tokenizer
-from miniplm.errors import ArtefactError, TrainingError
-from miniplm.model import ModelConfig, model_config, model_size
+from miniplm.errors import ArtefactError, ModelError, TrainingError
+from miniplm.model import ModelConfig, ShapeConfig, build_model, model_config, model_size
 from miniplm.training.checkpoint import checkpoints
 from miniplm.training.config import BudgetConfig, TrainingConfig
 from miniplm.training.objective import SequenceLoss
@@ -86,7 +86,7 @@ def plain_loss(model, batch):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_loss_and_gradients_equal_those_of_full_logits(family, store, monkeypatch):
-    monkeypatch.setattr("miniplm.training.objective.CHUNK_LOGITS", 128 * 11)  # several chunks
+    monkeypatch.setattr("miniplm.training.objective.chunk_length", lambda *_: 11)
     batch = store.batch(range(5))
     ours, theirs = tiny_model(family), tiny_model(family)
     weights = torch.full((5,), 1 / 5)
@@ -144,6 +144,41 @@ def test_budgets_by_hand():
     assert budget_steps(BudgetConfig(tokens=1_040), 100.0, 5.0) == 10
     assert budget_steps(BudgetConfig(flops=3 * 5.0 * 760), 100.0, 5.0) == 8
     assert budget_steps(BudgetConfig(tokens=1), 100.0, 5.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"family": "qwen99"}, r"no such model type; did you mean 'qwen2"),
+        ({"family": "gpt2"}, "has no intermediate_size; leave shape.intermediate_size out"),
+        ({"family": "qwen2_moe"}, "mixture of experts"),
+        ({"family": "t5"}, "t5"),
+        ({"num_heads": 3}, "not a multiple of num_heads 3"),
+        ({"num_kv_heads": 3}, "cannot build"),
+        ({"extra": {"foo": 3}}, "has no field 'foo'"),
+        ({"family": "cohere"}, "changes its logits"),
+    ],
+)
+def test_shapes_that_cannot_be_trained_are_refused_without_weights(changes, message):
+    shape = FAMILIES["llama"].model_copy(update=changes)
+    with pytest.raises(ModelError, match=message):
+        model_size(model_config(ModelConfig(shape=shape), 128, 64), 64)
+
+
+def test_gpt2_is_counted_by_its_own_layers():
+    shape = ShapeConfig(family="gpt2", hidden_size=32, num_layers=2, num_heads=2)
+    size = model_size(model_config(ModelConfig(shape=shape), 128, 64), 64)
+    body = 2 * (4 * 32 * 32 + 2 * 32 * 128)
+    assert size.forward_flops_per_token == 2 * (body + 128 * 32) + 2 * 4 * 64 * 32
+
+
+def test_special_ids_of_the_family_do_not_reach_our_vocabulary():
+    shape = ShapeConfig(
+        family="olmo2", hidden_size=32, intermediate_size=64, num_layers=1, num_heads=2
+    )
+    model = build_model(model_config(ModelConfig(shape=shape), 128, 64), 0)
+    assert model.get_input_embeddings().padding_idx is None
+    assert model.config.bos_token_id is None
 
 
 def test_flops_are_counted_from_the_shape():
@@ -263,7 +298,7 @@ def test_a_student_of_any_family_becomes_a_hugging_face_folder(family, inputs, t
     assert f"{outcome.facts['num_params']:,} parameters" in card
     assert "a test corpus" in card
     assert sum(p.numel() for p in model.parameters()) == outcome.facts["num_params"]
-    assert not (tmp_path / "out/checkpoints").exists()
+    assert outcome.obsolete == ("checkpoints",)
     assert {p.suffix for p in folder.iterdir()} <= {".safetensors", ".json", ".md", ".jinja"}
 
 

@@ -25,6 +25,9 @@ class _Group(click.Group):
         except MiniPLMError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(1)
+        except OSError as error:
+            click.echo(f"error: {error}; what is complete is kept, run again to go on", err=True)
+            sys.exit(1)
         except KeyboardInterrupt:
             click.echo("stopped; the same command goes on from here", err=True)
             sys.exit(130)
@@ -96,7 +99,12 @@ def plan(recipe: Path, overrides: tuple[str, ...]) -> None:
 
 @main.command()
 @click.option(
-    "--preset", "preset_name", default="small", show_default=True, help="demo, paper or small."
+    "--preset",
+    "preset_name",
+    default="small",
+    show_default=True,
+    help="small: your own text, all models trained on the spot. demo: what `miniplm demo` runs. "
+    "paper: Qwen1.5-1.8B as teacher, students of 200M to 1.2B.",
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="File to write; default: print."
@@ -114,11 +122,16 @@ def init(preset_name: str, output: Path | None) -> None:
     text = commented_recipe(PRESETS[preset_name]())
     if output is None:
         click.echo(text, nl=False)
-    elif output.exists():
+        return
+    if output.exists():
         raise click.BadParameter(f"{output} exists; remove it first", param_hint="--output")
-    else:
+    try:
         output.write_text(text, encoding="utf-8")
-        click.echo(f"wrote {output}; next: miniplm plan {output}")
+    except OSError as error:
+        raise click.BadParameter(
+            f"{output} cannot be written ({error.strerror})", param_hint="--output"
+        ) from None
+    click.echo(f"wrote {output}; next: miniplm plan {output}")
 
 
 def _stage_command(kind: str, summary: str) -> Callable[..., None]:
@@ -171,14 +184,13 @@ def _print_models(lines: Sequence[Sequence[str]]) -> None:
 
 def _print_plan(made: Any) -> None:  # noqa: ANN401
     table = Table(title="Plan", title_justify="left")
-    for heading in ("stage", "state", "tokens", "FLOPs", "on disk", "hours", "note"):
-        numeric = heading in ("tokens", "FLOPs", "on disk", "hours")
+    for heading in ("stage", "state", "tokens", "FLOPs", "on disk", "time", "note"):
+        numeric = heading in ("tokens", "FLOPs", "on disk", "time")
         table.add_column(heading, justify="right" if numeric else "left")
     for step in made.steps:
         table.add_row(
             step.name, step.state, _number(step.num_tokens), _number(step.flops),
-            _number(step.num_bytes, "B"), "" if step.hours is None else f"{step.hours:.3g}",
-            step.note,
+            _number(step.num_bytes, "B"), _hours(step.hours), step.note,
         )  # fmt: skip
     todo = [step for step in made.steps if step.state != "complete"]
     flops = sum(step.flops or 0 for step in todo)
@@ -187,7 +199,7 @@ def _print_plan(made: Any) -> None:  # noqa: ANN401
     table.add_section()
     table.add_row(
         "to do", f"{len(todo)} of {len(made.steps)}", "", _number(flops), _number(size, "B"),
-        f"{hours:.3g}", "",
+        _hours(hours), "",
     )  # fmt: skip
     _console().print(table)
     for sentence in made.warnings:
@@ -202,10 +214,17 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=160)
 
 
-def _number(value: float | None, unit: str = "") -> str:
-    if value is None:
+def _hours(hours: float | None) -> str:
+    if hours is None:
         return "?"
-    if value == 0:
+    if hours >= 1:
+        return f"{hours:,.1f} h"
+    minutes = hours * 60
+    return f"{minutes:.1f} min" if minutes >= 1 else f"{minutes * 60:.0f} s"
+
+
+def _number(value: float | None, unit: str = "") -> str:
+    if value is None or value == 0:
         return ""
     for limit, prefix in (
         (1e18, "E"),

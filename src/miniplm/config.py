@@ -10,16 +10,31 @@ import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from miniplm.errors import ConfigError
 
 NOT_FINGERPRINTED = "miniplm: does not change any result"
-"""Marks a field (`Annotated[int, NOT_FINGERPRINTED]`) that only changes how fast work is done."""
+"""Marks a field (`Annotated[int, NOT_FINGERPRINTED]`) that changes how fast work is done, or what
+is logged of it, but neither weights nor scores."""
+
+
+def _whole(value: object) -> object:
+    """1e9 and "1e9", which YAML and overrides give as a float and a word, as whole numbers."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            return value
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[int, BeforeValidator(_whole)]
+"""A number that may be written as 5e9."""
 
 ConfigT = TypeVar("ConfigT", bound="Config")
 
@@ -153,11 +168,28 @@ def _describe(fault: ErrorDetails, model: type[Config], prefix: str) -> str:
         return f"{place}: unknown key{_suggest(location[-1], siblings)}"
     if fault["type"] == "missing":
         return f"{place}: is required and was not given"
+    if fault["type"] in _PLAIN:
+        return f"{place}: expected {_PLAIN[fault['type']]} (given: {fault['input']!r})"
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
     if not place:
         return message
     shown = "" if isinstance(fault["input"], Mapping) else f" (given: {fault['input']!r})"
     return f"{place}: {message[:1].lower()}{message[1:]}{shown}"
+
+
+_PLAIN = {
+    "model_type": "a mapping of fields",
+    "model_attributes_type": "a mapping of fields",
+    "dict_type": "a mapping of names to fields",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "int_parsing": "a whole number",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "string_type": "text; put it in quotes",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+}
 
 
 def _suggest(name: str, candidates: Sequence[str]) -> str:

@@ -3,8 +3,8 @@
 A stage writes into one folder. The folder is complete when it holds a `manifest.json` whose
 fingerprint is the one the recipe asks for. Until then it holds a `partial.json` with the
 fingerprint of the work in progress, so that a rerun knows whether the finished pieces in it are
-its own. A complete folder that the recipe no longer asks for is set aside under `superseded/`,
-not deleted, and comes back when the recipe does.
+its own. What the recipe no longer asks for, complete or half done, is set aside under
+`superseded/`, not deleted, and comes back when the recipe does.
 """
 
 import contextlib
@@ -69,17 +69,22 @@ class Outcome:
         num_tokens: Tokens processed.
         flops: Floating-point operations, counted from the shapes.
         facts: Further figures that later stages or the report read.
+        obsolete: Things in the folder to remove once the stage is complete.
     """
 
     counts: Mapping[str, Any] = field(default_factory=dict)
     num_tokens: int = 0
     flops: float = 0.0
     facts: Mapping[str, Any] = field(default_factory=dict)
+    obsolete: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """The record of a completed stage; `seconds` sums over all runs that contributed to it."""
+    """The record of a completed stage.
+
+    `seconds` sums over all tries that contributed to it, but for tries ended by SIGKILL.
+    """
 
     stage: str
     fingerprint: str
@@ -155,7 +160,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     path = folder / MANIFEST_NAME
     try:
         return Manifest(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, TypeError, OSError) as error:
         raise ArtefactError(
@@ -188,32 +193,39 @@ def run_stage(
 
     Args:
         folder: Where the stage writes. Finished pieces of the same spec found there are kept
-            for `work` to skip; anything else is set aside or removed first.
+            for `work` to skip.
         spec: What the output depends on.
         work: Does the work, given the folder.
-        set_aside: Where a complete output of another spec is moved; without it such an output
-            is an error.
+        set_aside: Where the output of another spec is moved, and comes back from; without it
+            such an output is an error.
 
     Raises:
-        ArtefactError: The folder holds a complete output of another spec and `set_aside` is not
-            given, or it holds files that no stage of ours wrote.
+        ArtefactError: The folder holds output of another spec and `set_aside` is not given, or
+            it holds files that no stage of ours wrote.
     """
     existing = read_manifest(folder)
     if existing and existing.fingerprint == spec.fingerprint:
         return existing
-    _make_room(folder, existing, set_aside)
-    if set_aside and not folder.exists() and _restore(folder, spec, set_aside):
-        restored = read_manifest(folder)
-        assert restored is not None
-        return restored
+    owner = existing.fingerprint if existing else _partial(folder).get("fingerprint")
+    if owner != spec.fingerprint:
+        _make_room(folder, owner, existing, set_aside)
+        restored = _restore(folder, spec, set_aside)
+        if restored:
+            return restored
+    manifest = _work(folder, spec, work)
+    (folder / PARTIAL_NAME).unlink(missing_ok=True)
+    return manifest
+
+
+def _work(folder: Path, spec: StageSpec, work: Callable[[Path], Outcome]) -> Manifest:
     earlier_seconds = _open_partial(folder, spec)
     started = time.monotonic()
     try:
         outcome = work(folder)
-    finally:
-        seconds = earlier_seconds + time.monotonic() - started
-        if folder.exists():
-            _write_partial(folder, spec, seconds)
+    except BaseException:
+        with contextlib.suppress(OSError):  # a full disk must not hide what went wrong
+            _write_partial(folder, spec, earlier_seconds + time.monotonic() - started)
+        raise
     manifest = Manifest(
         stage=spec.name,
         fingerprint=spec.fingerprint,
@@ -223,61 +235,98 @@ def run_stage(
         num_tokens=outcome.num_tokens,
         flops=outcome.flops,
         facts=outcome.facts,
-        seconds=round(seconds, 3),
+        seconds=round(earlier_seconds + time.monotonic() - started, 3),
         finished=time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         versions=versions(),
     )
     write_json(folder / MANIFEST_NAME, asdict(manifest))
-    (folder / PARTIAL_NAME).unlink(missing_ok=True)
+    for name in outcome.obsolete:
+        if (folder / name).exists():
+            remove_folder(folder / name)
     return manifest
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder so that it is there whole or not at all, also to a process that comes next.
+
+    A kill half way leaves it under a hidden name, which the stage's next run sweeps up.
+    """
+    doomed = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    folder.rename(doomed)
+    shutil.rmtree(doomed)
 
 
 def _aside_name(folder: Path, stage_fingerprint: str) -> str:
     return f"{folder.parent.name}-{folder.name}-{stage_fingerprint[:12]}"
 
 
-def _make_room(folder: Path, existing: Manifest | None, set_aside: Path | None) -> None:
-    if existing is None:
+def _make_room(
+    folder: Path, owner: str | None, existing: Manifest | None, set_aside: Path | None
+) -> None:
+    """Move away what another spec left in the folder.
+
+    Raises:
+        ArtefactError: It is not ours, or there is no place for it.
+    """
+    left = [path for path in folder.glob("*") if not path.name.endswith(".tmp")]
+    if not left:
         return
-    if set_aside is None:
+    if owner is None:
         raise ArtefactError(
-            f"{folder} already holds {existing.stage} made with another config or other inputs "
-            f"(fingerprint {existing.fingerprint[:12]}). Choose another folder or remove this one."
+            f"{folder} holds files that are not from an unfinished stage of miniplm. "
+            f"Choose an empty folder, or move them away."
+        )
+    if set_aside is None:
+        stage = f"{existing.stage} made" if existing else "an unfinished stage"
+        raise ArtefactError(
+            f"{folder} already holds {stage} with another config or other inputs "
+            f"(fingerprint {owner[:12]}). Choose another folder or remove this one."
         )
     set_aside.mkdir(parents=True, exist_ok=True)
-    target = set_aside / _aside_name(folder, existing.fingerprint)
-    shutil.rmtree(target, ignore_errors=True)
+    target = set_aside / _aside_name(folder, owner)
+    if target.exists():
+        remove_folder(target)
     folder.rename(target)
 
 
-def _restore(folder: Path, spec: StageSpec, set_aside: Path) -> bool:
-    source = set_aside / _aside_name(folder, spec.fingerprint)
-    if not source.exists() or not is_complete(source, spec):
-        return False
+def _restore(folder: Path, spec: StageSpec, set_aside: Path | None) -> Manifest | None:
+    """Bring back what was set aside for this spec; its manifest, if it is complete."""
+    source = set_aside / _aside_name(folder, spec.fingerprint) if set_aside else None
+    if source is None or not source.exists():
+        return None
+    if folder.exists():
+        shutil.rmtree(folder)  # nothing but leftovers of a kill
     folder.parent.mkdir(parents=True, exist_ok=True)
     source.rename(folder)
-    return True
+    return read_manifest(folder)
+
+
+def _partial(folder: Path) -> dict[str, Any]:
+    try:
+        content = json.loads((folder / PARTIAL_NAME).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _open_partial(folder: Path, spec: StageSpec) -> float:
     """Prepare the folder for work; returns the seconds that earlier tries of this spec took."""
-    path = folder / PARTIAL_NAME
-    try:
-        partial = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        partial = {}
+    partial = _partial(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    _sweep(folder)
     if partial.get("fingerprint") == spec.fingerprint:
         return float(partial["seconds"])
-    if folder.exists() and any(folder.iterdir()):
-        if not partial:
-            raise ArtefactError(
-                f"{folder} holds files that are not from an unfinished stage of miniplm. "
-                f"Choose an empty folder, or move them away."
-            )
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     _write_partial(folder, spec, 0.0)
     return 0.0
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed process was still writing or removing."""
+    for path in list(folder.rglob(".*.tmp")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _write_partial(folder: Path, spec: StageSpec, seconds: float) -> None:

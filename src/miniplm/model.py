@@ -5,6 +5,7 @@ through two things that every causal family of `transformers` has: the body, whi
 states `[B, T, D]`, and the output layer's weight `[V, D]`. Logits `[B, T, V]` are never made.
 """
 
+import difflib
 import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,15 +26,26 @@ if TYPE_CHECKING:
 
 Dtype = Literal["float32", "bfloat16"]
 
+TRAINING_TO_FORWARD = 3
+"""Training FLOPs over forward FLOPs: the backward pass costs twice the forward one."""
+
 _VOCABULARY_MULTIPLE = 64
 """Vocabularies of models from scratch are padded to this; matrix units like round numbers."""
 
-_FAMILY_FIELDS: dict[str, dict[str, str | None]] = {
-    # transformers has one name for most things in most families; Mamba has no attention
-    "mamba": {"intermediate_size": None, "num_heads": None, "num_kv_heads": None},
-    "mamba2": {"intermediate_size": None, "num_heads": "num_heads", "num_kv_heads": None},
-    "gpt_neox": {"num_kv_heads": None},
+_SHAPE_FIELDS = {
+    "hidden_size": "hidden_size",
+    "num_layers": "num_hidden_layers",
+    "intermediate_size": "intermediate_size",
+    "num_heads": "num_attention_heads",
+    "num_kv_heads": "num_key_value_heads",
 }
+"""Our names to those that transformers has in nearly all families."""
+
+_DERIVED = {"mamba": {"intermediate_size"}, "mamba2": {"intermediate_size"}}
+"""Fields that a family works out itself."""
+
+_LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
 class ShapeConfig(Config):
@@ -105,50 +117,111 @@ def model_config(config: ModelConfig, vocab_size: int, max_length: int) -> "Pret
     Raises:
         ModelError: The family is unknown, or does not take these fields.
     """
+    from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
     from transformers import AutoConfig
 
     padded = -(-vocab_size // _VOCABULARY_MULTIPLE) * _VOCABULARY_MULTIPLE
-    common = {"vocab_size": padded, "max_position_embeddings": max_length, "use_cache": False}
+    common = {
+        "vocab_size": padded,
+        "max_position_embeddings": max_length,
+        "use_cache": False,
+        # the special ids of a family's own tokenizer mean something else in ours
+        "pad_token_id": None,
+        "bos_token_id": None,
+        "eos_token_id": None,
+    }
     try:
         if config.config_from is not None:
-            return AutoConfig.from_pretrained(
+            made = AutoConfig.from_pretrained(
                 config.config_from, trust_remote_code=config.trust_remote_code, **common
             )
-        assert config.shape is not None
-        fields = {**common, **_shape_fields(config.shape), **config.shape.extra}
-        return AutoConfig.for_model(config.shape.family, **fields)
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        else:
+            assert config.shape is not None
+            fields = {**common, **_shape_fields(config.shape), **config.shape.extra}
+            made = AutoConfig.for_model(config.shape.family, **fields)
+        refuse_unsupported(made)
+    except (*_CONFIG_ERRORS, HfHubHTTPError, StrictDataclassError) as error:
         given = config.config_from or (config.shape and config.shape.family)
         reason = str(error).strip().partition("\n")[0][:300]
+        raise ModelError(f"cannot make a model config from {given!r}: {reason}") from error
+    return made
+
+
+_CONFIG_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
+
+
+def released_config(config: ModelConfig) -> "PretrainedConfig":
+    """The `transformers` config of a released model, without its weights.
+
+    Raises:
+        ModelError: It cannot be found or read, or its family is not supported.
+    """
+    from transformers import AutoConfig
+
+    try:
+        found = AutoConfig.from_pretrained(
+            config.name, revision=config.revision, trust_remote_code=config.trust_remote_code
+        )
+        refuse_unsupported(found)
+    except _CONFIG_ERRORS as error:
+        reason = str(error).strip().partition("\n")[0][:300]
         raise ModelError(
-            f"cannot make a model config from {given!r}: {reason}. Expected a model type of "
-            "transformers (qwen2, llama, gpt_neox, mamba, ...) or a folder with config.json."
+            f"cannot read the config of {config.name!r}: {reason} Expected the name of a hub "
+            "repository or a folder with config.json and safetensors weights."
         ) from error
+    return found
 
 
 def _shape_fields(shape: ShapeConfig) -> dict[str, Any]:
-    renamed = _FAMILY_FIELDS.get(shape.family, {})
-    fields: dict[str, Any] = {
-        "hidden_size": shape.hidden_size,
-        "num_hidden_layers": shape.num_layers,
-        "tie_word_embeddings": shape.tie_embeddings,
-    }
-    optional = {
-        "intermediate_size": ("intermediate_size", shape.intermediate_size),
-        "num_heads": ("num_attention_heads", shape.num_heads),
-        "num_kv_heads": ("num_key_value_heads", shape.num_kv_heads or shape.num_heads),
-    }
-    for key, (usual_name, value) in optional.items():
-        name = renamed.get(key, usual_name)
-        if value is None and name is not None and key != "num_kv_heads":
-            raise ValueError(f"the family {shape.family} needs shape.{key}")
-        if value is not None and name is not None:
-            fields[name] = value
-    if shape.num_heads and "num_heads" not in renamed and shape.hidden_size % shape.num_heads:
+    """The shape under the family's own names; what the family lacks or needs is checked."""
+    from transformers import AutoConfig
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    if shape.family not in CONFIG_MAPPING_NAMES:
+        nearest = difflib.get_close_matches(shape.family, CONFIG_MAPPING_NAMES, n=1)
+        hint = f"did you mean {nearest[0]!r}?" if nearest else "qwen2, llama, gpt_neox, mamba, ..."
+        raise ValueError(f"transformers knows no such model type; {hint}")
+    family = AutoConfig.for_model(shape.family)
+    fields: dict[str, Any] = {"tie_word_embeddings": shape.tie_embeddings}
+    for ours, theirs in _SHAPE_FIELDS.items():
+        value = getattr(shape, ours)
+        if ours == "num_kv_heads" and hasattr(family, theirs):
+            value = value or shape.num_heads
+        known = hasattr(family, theirs) and ours not in _DERIVED.get(shape.family, ())
+        if known and value is None:
+            raise ValueError(f"the family {shape.family} needs shape.{ours}")
+        if value is not None and not known:
+            raise ValueError(f"the family {shape.family} has no {ours}; leave shape.{ours} out")
+        if value is not None:
+            fields[theirs] = value
+    unknown = [name for name in shape.extra if not hasattr(family, name)]
+    if unknown:
+        raise ValueError(f"the family {shape.family} has no field {unknown[0]!r} (shape.extra)")
+    if shape.num_heads and shape.hidden_size % shape.num_heads and "head_dim" not in shape.extra:
         raise ValueError(
             f"hidden_size {shape.hidden_size} is not a multiple of num_heads {shape.num_heads}"
         )
     return fields
+
+
+def refuse_unsupported(config: "PretrainedConfig") -> None:
+    """Refuse families that would be scored, trained or counted wrongly.
+
+    Raises:
+        ValueError: Logits are changed behind the output layer, or there are experts.
+    """
+    for name in _LOGIT_CHANGES:
+        if getattr(config, name, None) not in (None, 1, 1.0):
+            raise ValueError(
+                f"the family {config.model_type} changes its logits behind the output layer "
+                f"({name} = {getattr(config, name)}), which is not supported yet"
+            )
+    for name in _EXPERTS:
+        if (getattr(config, name, None) or 0) > 1:
+            raise ValueError(
+                f"the family {config.model_type} is a mixture of experts ({name} = "
+                f"{getattr(config, name)}), which is not supported yet"
+            )
 
 
 def build_model(config: "PretrainedConfig", seed: int) -> "PreTrainedModel":
@@ -257,28 +330,56 @@ def output_layer(model: "PreTrainedModel") -> tuple["torch.Tensor", "torch.Tenso
     return layer.weight, getattr(layer, "bias", None)
 
 
-def check_output_layer(model: "PreTrainedModel") -> None:
-    """Make sure that hidden states times the output layer are the model's logits.
-
-    Some families scale or cap their logits; for them our log-probabilities would be wrong.
+def check_length(model: "PreTrainedModel", max_length: int, what: str) -> None:
+    """Refuse a model that serves fewer positions than the sequences have.
 
     Raises:
-        ModelError: They are not.
+        ModelError: It does.
+    """
+    served = getattr(model.config, "max_position_embeddings", None)
+    if served is not None and served < max_length:
+        raise ModelError(
+            f"{what}: serves {served:,} positions, the sequences have up to {max_length:,}. Lower "
+            "packing.max_length and tokenise again, or choose another model."
+        )
+
+
+def check_causal_head(model: "PreTrainedModel") -> None:
+    """Make sure that hidden states times the output layer are the model's logits, and causal.
+
+    Some families scale or cap their logits, and some look ahead; our log-probabilities would be
+    wrong for them.
+
+    Raises:
+        ModelError: They do.
     """
     import torch
 
+    try:
+        refuse_unsupported(model.config)
+    except ValueError as error:
+        raise ModelError(f"{error}. Use qwen2, llama, gpt_neox, mamba or a like family.") from error
     ids_BT = torch.arange(1, 9, device=model.device).unsqueeze(0)
     weight_VD, bias_V = output_layer(model)
     with torch.no_grad():
         expected_BTV = model(input_ids=ids_BT, use_cache=False).logits.float()
-        found_BTV = torch.nn.functional.linear(hidden_states(model, ids_BT), weight_VD, bias_V)
+        states_BTD = hidden_states(model, ids_BT)
+        found_BTV = torch.nn.functional.linear(states_BTD.to(weight_VD.dtype), weight_VD, bias_V)
+        changed_BT = ids_BT.clone()
+        changed_BT[:, -1] = 0
+        ahead_BTD = (hidden_states(model, changed_BT) - states_BTD)[:, :-1]
+    allowed = 1e-3 if weight_VD.dtype == torch.float32 else 0.05
     difference = (found_BTV.float() - expected_BTV).abs().max().item()
-    allowed = 1e-3 if weight_VD.dtype == torch.float32 else 0.1
     if not difference <= allowed * (1 + expected_BTV.abs().max().item()):
         raise ModelError(
-            f"the family {model.config.model_type!r} changes its logits after the output layer "
+            f"the family {model.config.model_type!r} changes its logits behind the output layer "
             f"(by up to {difference:.3g}); this is not supported yet. Use a family without logit "
             "scaling or soft-capping (qwen2, llama, gpt_neox, mamba, ...)."
+        )
+    if not ahead_BTD.abs().max().item() <= allowed * (1 + states_BTD.abs().max().item()):
+        raise ModelError(
+            f"the family {model.config.model_type!r} looks ahead of the position it predicts: it "
+            "is no causal language model. Use one (qwen2, llama, gpt_neox, mamba, ...)."
         )
 
 
@@ -292,17 +393,28 @@ def model_size(config: "PretrainedConfig", length: int) -> ModelSize:
     Args:
         config: The `transformers` config.
         length: Tokens per sequence, T.
+
+    Raises:
+        ModelError: The config is not that of a causal language model.
     """
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.pytorch_utils import Conv1D
 
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+            model(input_ids=torch.zeros(1, 8, dtype=torch.long), use_cache=False)
+    except (*_CONFIG_ERRORS, AssertionError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0][:300]
+        raise ModelError(
+            f"cannot build a causal language model of family {config.model_type!r}: {reason}"
+        ) from error
     embedding = model.get_input_embeddings().weight
     output_weight, _ = output_layer(model)
     tied = output_weight is embedding
     num_params = sum(parameter.numel() for parameter in model.parameters())
-    kinds = (torch.nn.Linear, torch.nn.Conv1d)
+    kinds = (torch.nn.Linear, torch.nn.Conv1d, Conv1D)
     products = sum(m.weight.numel() for m in model.modules() if isinstance(m, kinds))
     heads = getattr(config, "num_attention_heads", None)
     attention = 0

@@ -8,6 +8,7 @@ reads, so that changing one field redoes exactly what depends on it.
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,7 +28,14 @@ from miniplm.manifest import (
     run_stage,
     write_atomically,
 )
-from miniplm.model import Dtype, ModelConfig, load_model, model_config
+from miniplm.model import (
+    Dtype,
+    ModelConfig,
+    load_model,
+    model_config,
+    model_size,
+    released_config,
+)
 from miniplm.recipe import CANDIDATES, Recipe, ScorerConfig, StudentConfig
 from miniplm.runtime.log import logger
 
@@ -38,8 +46,13 @@ if TYPE_CHECKING:
     from miniplm.report.collect import RunFiles
     from miniplm.scoring.scorer import ScoringModel
 
+SHARDS_FOLDER = "shards"
+PAGE_FORMAT = 1
+"""Raised when the page says more from the same results."""
+
 KINDS = ("tokenize", "train", "score", "select", "export", "evaluate", "report")
-RECIPE_NAME = "recipe.yaml"
+RECIPE_NAME = "used_recipe.yaml"
+TEXT = "text"
 _SUPERSEDED = "superseded"
 _PREFLIGHT_VOCABULARY = 50_304
 
@@ -67,8 +80,14 @@ class Step:
 
     @property
     def kind(self) -> str:
-        """The subcommand that runs it: the part of its name before the slash."""
-        return self.name.partition("/")[0]
+        """The subcommand that runs it."""
+        first = self.name.partition("/")[0]
+        return "export" if first == TEXT else first
+
+    @property
+    def instance(self) -> str:
+        """What it works on, such as `teacher`; empty where there is one only."""
+        return self.name.partition("/")[2]
 
     @property
     def is_complete(self) -> bool:
@@ -81,7 +100,7 @@ class Road:
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
-        self.run_dir = Path(recipe.run_dir)
+        self.run_dir = Path(recipe.run_dir).expanduser()
         self.steps: list[Step] = []
         self._tokenize = self._add_tokenize()
         self._models = {
@@ -114,6 +133,7 @@ class Road:
         work: Callable[[Path], Outcome],
         inputs: dict[str, str] | None = None,
     ) -> Step:
+        """Add a step; `inputs` are fingerprints besides, or instead of, those of `needs`."""
         chained = {role: step.spec.fingerprint for role, step in needs.items()}
         step = Step(
             folder=self.run_dir / name,
@@ -142,13 +162,21 @@ class Road:
             seed=recipe.seed,
             held_out_corpus=recipe.held_out_corpus,
         )
-        return self._add(
+        step = self._add(
             "tokenize",
             {section: fingerprinted[section] for section in sections},
             {},
             lambda folder: tokenize_corpus(config, folder),
             inputs,
         )
+        # text that is only evaluated on does not change the other splits
+        other = [section for section in sections if section != "held_out_corpus"]
+        self._splits = StageSpec(
+            "tokenize",
+            {section: fingerprinted[section] for section in other},
+            {role: value for role, value in inputs.items() if role != "held_out_corpus"},
+        ).fingerprint
+        return step
 
     def _split(self, name: str) -> Path:
         return self._tokenize.folder / name
@@ -161,12 +189,17 @@ class Road:
         """The training of a teacher or reference; None for a released one."""
         if config.training is None:
             return None
-        return self._add_training(
-            role, config, self._split(role), f"the {role} split", {"tokenize": self._tokenize}
-        )
+        needs = {"tokenize": self._tokenize}
+        return self._add_training(role, config, self._split(role), f"the {role} split", role, needs)
 
     def _add_training(
-        self, name: str, config: ModelConfig, shards: Path, corpus: str, needs: dict[str, Step]
+        self,
+        name: str,
+        config: ModelConfig,
+        shards: Path,
+        corpus: str,
+        split: str,
+        needs: dict[str, Step],
     ) -> Step:
         recipe = self.recipe
         if isinstance(config, ScorerConfig):
@@ -188,18 +221,17 @@ class Road:
             return train_model(name, config, training, inputs, recipe.seed, folder)
 
         shape = config.model_dump(mode="json", include={"config_from", "shape"})
-        while_training = recipe.evaluation.held_out_sequences_while_training
         return self._add(
             f"train/{name}",
             {
                 **shape,
                 "training": training.fingerprinted(),
                 "seed": recipe.seed,
-                "held_out_sequences": while_training,
+                "split": split,
             },
             needs,
             work,
-            {"origin": config.origin_fingerprint},
+            {"origin": config.origin_fingerprint, "tokenize": self._splits},
         )
 
     def _add_score(self, role: str) -> Step:
@@ -218,6 +250,7 @@ class Road:
             {"scoring": scoring.fingerprinted(), **self._model_identity(role)},
             self._with_model(role, {"tokenize": self._tokenize}),
             work,
+            {"tokenize": self._splits},
         )
 
     def _add_selection(self, name: str) -> Step:
@@ -237,17 +270,38 @@ class Road:
             from miniplm.export.exporter import export_corpus
 
             shards = self._split(CANDIDATES)
-            return export_corpus(shards, selected.folder, self._tokenizer, recipe.export, folder)
+            return export_corpus(shards, selected.folder, folder)
+
+        def export_text(folder: Path) -> Outcome:
+            from miniplm.export.text import export_text as write_text
+
+            assert recipe.export.text is not None
+            shards = exported.folder / SHARDS_FOLDER
+            return write_text(shards, self._tokenizer, recipe.export.text, folder)
 
         selected = self._add(
-            f"select/{name}", {**config.fingerprinted(), "seed": recipe.seed}, needs, select
+            f"select/{name}",
+            {**config.fingerprinted(), "seed": recipe.seed},
+            needs,
+            select,
+            {"tokenize": self._splits},
         )
-        return self._add(
+        exported = self._add(
             f"export/{name}",
-            recipe.export.fingerprinted(),
+            {},
             {"tokenize": self._tokenize, "selection": selected},
             export,
+            {"tokenize": self._splits},
         )
+        if recipe.export.text is not None:
+            self._add(
+                f"{TEXT}/{name}",
+                {"form": recipe.export.text},
+                {"tokenize": self._tokenize, "corpus": exported},
+                export_text,
+                {"tokenize": self._splits},
+            )
+        return exported
 
     def _add_student(self, name: str, config: StudentConfig) -> Step:
         if config.corpus == CANDIDATES:
@@ -255,9 +309,11 @@ class Road:
             needs = {"tokenize": self._tokenize}
         else:
             step = self._corpora[config.corpus]
-            shards, corpus = step.folder / "shards", f"the refined corpus {config.corpus!r}"
+            shards = step.folder / SHARDS_FOLDER
+            corpus = f"the refined corpus {config.corpus!r}"
             needs = {"tokenize": self._tokenize, "corpus": step}
-        return self._add_training(name, config, shards, corpus, needs)
+        split = CANDIDATES if config.corpus == CANDIDATES else "refined"
+        return self._add_training(name, config, shards, corpus, split, needs)
 
     def _add_evaluation(self, name: str) -> Step:
         evaluation = self.recipe.evaluation
@@ -281,9 +337,10 @@ class Road:
 
             return write_report(run_files(self.recipe, self), folder)
 
-        corpora = [step for step in self.steps if step.kind in ("select", "export")]
+        corpora = [step for step in self.steps if step.kind == "select"]
         needs = {step.name: step for step in [self._tokenize, *corpora, *evaluations]}
-        self._add("report", {"name": self.recipe.name}, needs, work)
+        shown = {"recipe": recipe_yaml(self.recipe), "format": PAGE_FORMAT}
+        self._add("report", shown, needs, work)
 
     def _with_model(self, name: str, needs: dict[str, Step]) -> dict[str, Step]:
         step = self._models[name]
@@ -301,6 +358,7 @@ class Road:
         }
 
     def _load(self, name: str, dtype: Dtype) -> "ScoringModel":
+        from miniplm.data.tokenizer import check_same_tokenizer, load_tokenizer
         from miniplm.runtime.devices import place
         from miniplm.scoring.scorer import ScoringModel
         from miniplm.training.student import MODEL_FOLDER
@@ -311,6 +369,7 @@ class Road:
             return ScoringModel(place(model), name, step.spec.fingerprint, dtype)
         config: ScorerConfig = getattr(self.recipe, name)
         assert config.name is not None
+        check_same_tokenizer(load_tokenizer(self._tokenizer), config.name, name)
         model = load_model(
             config.name,
             dtype=dtype,
@@ -352,28 +411,61 @@ def run_files(recipe: Recipe, road: Road | None = None) -> "RunFiles":
 
 
 def preflight(recipe: Recipe) -> None:
-    """Find out what is wrong with corpora and models of a recipe before any work is done.
+    """Find out what is wrong with folder, corpora and models of a recipe before any work is done.
+
+    Models from scratch are built without weights. Released ones are asked for their config and
+    tokenizer only.
 
     Raises:
         ConfigError: Lists every fault found.
     """
-    faults = []
+    faults: list[str] = []
+    run_dir = Path(recipe.run_dir).expanduser()
+    if any(place.exists() and not place.is_dir() for place in (run_dir, *run_dir.parents)):
+        faults.append(f"run_dir: {recipe.run_dir!r} is, or lies in, a file; give a folder")
     for section in ("corpus", "held_out_corpus"):
         if getattr(recipe, section):
-            try:
-                corpus_fingerprint(getattr(recipe, section))
-            except MiniPLMError as error:
-                faults.append(f"{section}: {error}")
-    students: dict[str, ModelConfig] = {f"students.{n}": s for n, s in recipe.students.items()}
+            _try(faults, "", partial(corpus_fingerprint, getattr(recipe, section)))
     models: dict[str, ModelConfig] = {"teacher": recipe.teacher, "reference": recipe.reference}
-    for place, config in {**models, **students}.items():
-        if config.from_scratch:
-            try:
-                model_config(config, _PREFLIGHT_VOCABULARY, recipe.packing.max_length)
-            except MiniPLMError as error:
-                faults.append(f"{place}: {error}")
+    models |= {f"students.{name}": student for name, student in recipe.students.items()}
+    for place, config in models.items():
+        _try(faults, place, partial(_check_model, config, recipe))
+    if recipe.tokenizer.name:
+        _try(faults, "tokenizer", partial(_check_tokenizers, recipe))
     if faults:
-        raise ConfigError("the recipe", faults)
+        raise ConfigError("the recipe", list(dict.fromkeys(faults)))
+
+
+def _try(faults: list[str], place: str, check: Callable[[], object]) -> None:
+    try:
+        check()
+    except ConfigError as error:
+        faults += error.faults
+    except MiniPLMError as error:
+        faults.append(f"{place}: {error}" if place else str(error))
+
+
+def _check_model(config: ModelConfig, recipe: Recipe) -> None:
+    length = recipe.packing.max_length
+    if config.from_scratch:
+        model_size(model_config(config, _PREFLIGHT_VOCABULARY, length), length)
+    else:
+        released_config(config)
+
+
+def _check_tokenizers(recipe: Recipe) -> None:
+    from miniplm.data.tokenizer import check_same_tokenizer, load_tokenizer
+
+    assert recipe.tokenizer.name is not None
+    ours = load_tokenizer(
+        recipe.tokenizer.name,
+        revision=recipe.tokenizer.revision,
+        trust_remote_code=recipe.tokenizer.trust_remote_code,
+    )
+    for role in ("teacher", "reference"):
+        name = getattr(recipe, role).name
+        if name is not None and name != recipe.tokenizer.name:
+            check_same_tokenizer(ours, name, role)
 
 
 def run(recipe: Recipe, kinds: Sequence[str] = KINDS, only: str | None = None) -> list[Manifest]:
@@ -396,27 +488,33 @@ def run(recipe: Recipe, kinds: Sequence[str] = KINDS, only: str | None = None) -
     road = Road(recipe)
     steps = [step for step in road.steps if step.kind in kinds]
     if only is not None:
-        names = [step.name.partition("/")[2] for step in steps]
+        names = [step.instance for step in steps]
         if only not in names:
-            raise ConfigError(
-                "--only", [f"there is no {only!r} here; choose one of {', '.join(names)}"]
-            )
+            choice = f"choose one of {', '.join(names)}" if any(names) else "leave it out"
+            raise ConfigError("--only", [f"there is no {only!r} here; {choice}"])
         steps = [step for step, name in zip(steps, names, strict=True) if name == only]
     with _locked(road.run_dir):
+        _check_ready(steps)
         write_atomically(road.run_dir / RECIPE_NAME, recipe_yaml(recipe))
         return [_do(step, road) for step in steps]
 
 
-def _do(step: Step, road: Road) -> Manifest:
-    for needed in step.needs:
-        if not needed.is_complete:
-            instance = needed.name.partition("/")[2]
-            hint = f" --only {instance}" if instance else ""
+def _check_ready(steps: Sequence[Step]) -> None:
+    """Refuse to start where something outside of `steps` is missing."""
+    coming = {step.name for step in steps}
+    for step in steps:
+        for needed in step.needs:
+            if needed.name in coming or needed.is_complete:
+                continue
+            hint = f" --only {needed.instance}" if needed.instance else ""
             raise StageNotReadyError(
                 f"{step.name} builds on {needed.name}, which is not complete for this recipe "
                 f"({needed.folder}). Run `miniplm {needed.kind} RECIPE{hint}` first, or "
                 "`miniplm run RECIPE` for everything."
             )
+
+
+def _do(step: Step, road: Road) -> Manifest:
     if step.is_complete:
         logger.info("%-20s complete, skipped", step.name)
         manifest = read_manifest(step.folder)

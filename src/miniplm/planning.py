@@ -5,29 +5,47 @@ counted from the shapes. Hours divide them by the rate of a matrix product measu
 machine times a stated utilisation, so they are good for a decision, not for a timetable.
 """
 
-import contextlib
 import math
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from miniplm.data.documents import estimate_bytes
-from miniplm.errors import ModelError
+from miniplm.data.shards import ids_dtype
 from miniplm.manifest import read_manifest
-from miniplm.model import ModelConfig, ModelSize, model_config, model_size
+from miniplm.model import (
+    TRAINING_TO_FORWARD,
+    ModelConfig,
+    ModelSize,
+    model_config,
+    model_size,
+    released_config,
+)
 from miniplm.pipeline import Road, Step
-from miniplm.recipe import Recipe
+from miniplm.recipe import CANDIDATES, Recipe
+from miniplm.scaling.regime import TOKENS_PER_PARAM
 from miniplm.training.config import TrainingConfig
 
 UTILISATION = 0.25
 """Share of the measured matrix-product rate that whole models are assumed to reach."""
 
 TOKENIZE_BYTES_PER_SECOND = 4e6
-PAPER_TOKENS_PER_PARAM = {"teacher": 20, "reference": 20, "student": 40}
-"""Below these a comparison says little (the paper's reference saw 50, its students 40 to 250)."""
+MANY_EPOCHS = 4
+"""The paper's data-limited setting repeats text four times."""
 
+_SCORE_BYTES_PER_ROW = 28
 _TRAINING_BYTES_PER_PARAM = 4 + 2 * 12
 """The model, and two checkpoints of weights and both moments."""
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What a step goes through and leaves; `seconds` only where FLOPs do not tell."""
+
+    num_tokens: float | None
+    flops: float | None
+    num_bytes: float | None
+    seconds: float | None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,6 +98,7 @@ class _Planner:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.road = Road(recipe)
+        self._released_vocab_size: int | None = None
         self.warnings: list[str] = []
         self.rate = measured_matmul_rate()
         self.tokens = self._tokens_by_split()
@@ -117,15 +136,13 @@ class _Planner:
         return tokens
 
     def _vocab_size(self) -> int:
-        """Of the trained tokenizer; a common size for a released one that is not at hand."""
         if self.recipe.tokenizer.name is None:
             return self.recipe.tokenizer.vocab_size
-        with contextlib.suppress(ModelError):
+        if self._released_vocab_size is None:
             from miniplm.data.tokenizer import load_tokenizer
 
-            if Path(self.recipe.tokenizer.name).is_dir():
-                return len(load_tokenizer(self.recipe.tokenizer.name))
-        return 50_257
+            self._released_vocab_size = len(load_tokenizer(self.recipe.tokenizer.name))
+        return self._released_vocab_size
 
     def _size(self, name: str) -> ModelSize | None:
         if name not in self.sizes:
@@ -138,88 +155,95 @@ class _Planner:
         length = recipe.packing.max_length
         if config.from_scratch:
             return model_size(model_config(config, self._vocab_size(), length), length)
-        from transformers import AutoConfig
-
-        try:
-            shape = AutoConfig.from_pretrained(
-                config.name,
-                revision=config.revision,
-                trust_remote_code=config.trust_remote_code,
-            )
-        except (OSError, ValueError) as error:
-            reason = str(error).partition("\n")[0][:200]
-            self.warnings.append(f"{name}: the shape of {config.name!r} is not known ({reason})")
-            return None
-        return model_size(shape, length)
+        return model_size(released_config(config), length)
 
     def _plan_step(self, step: Step) -> StepPlan:
-        instance = step.name.partition("/")[2]
-        num_tokens: float | None = None
-        flops: float | None = None
-        num_bytes: float | None = None
-        note = ""
-        seconds = 0.0
-        if step.kind == "tokenize":
-            corpus_bytes = estimate_bytes(self.recipe.corpus)
-            num_tokens = sum(self.tokens.values())
-            num_bytes = num_tokens * (2 if self._vocab_size() < 65_500 else 4)
-            seconds = corpus_bytes / TOKENIZE_BYTES_PER_SECOND
-            note = f"{corpus_bytes / 1e6:,.0f} MB of text"
-        elif step.kind == "train":
-            num_tokens, flops, num_bytes, note = self._plan_training(instance)
-        elif step.kind in ("score", "evaluate"):
-            split = "candidates" if step.kind == "score" else "held_out"
-            num_tokens = self.tokens[split]
-            size = self._size(instance)
-            flops = size.forward_flops_per_token * num_tokens if size else None
-            num_bytes = 28 * num_tokens / self.recipe.packing.max_length
-        elif step.kind == "export":
-            ratio = self.recipe.selections[instance].ratio
-            num_tokens = self.tokens["candidates"] * ratio
-            num_bytes = num_tokens * (2 if self._vocab_size() < 65_500 else 4)
-        if flops is not None:
-            seconds = flops / (self.rate * UTILISATION)
-        unknown = flops is None and step.kind in ("train", "score", "evaluate")
+        cost = self._cost(step)
+        seconds = cost.seconds
+        if cost.flops is not None:
+            seconds = cost.flops / (self.rate * UTILISATION)
         return StepPlan(
             name=step.name,
             state=self._state(step),
-            num_tokens=num_tokens,
-            flops=flops,
-            num_bytes=num_bytes,
-            hours=None if unknown else seconds / 3600,
-            note=note,
+            num_tokens=cost.num_tokens,
+            flops=cost.flops,
+            num_bytes=cost.num_bytes,
+            hours=None if seconds is None else seconds / 3600,
+            note=cost.note,
         )
+
+    def _cost(self, step: Step) -> _Cost:
+        if step.kind == "tokenize":
+            return self._tokenize_cost()
+        if step.kind == "train":
+            return self._training_cost(step.instance)
+        if step.kind in ("score", "evaluate"):
+            split = "candidates" if step.kind == "score" else "held_out"
+            return self._scoring_cost(step.instance, self.tokens[split])
+        if step.kind == "export":
+            ratio = self.recipe.selections[step.instance].ratio
+            num_tokens = self.tokens["candidates"] * ratio
+            return _Cost(num_tokens, None, num_tokens * self._bytes_per_id(), 0.0)
+        return _Cost(None, None, None, 0.0)
+
+    def _tokenize_cost(self) -> _Cost:
+        size, num_tokens = estimate_bytes(self.recipe.corpus), sum(self.tokens.values())
+        on_disk = num_tokens * self._bytes_per_id()
+        note = f"{size / 1e6:,.1f} MB of text"
+        return _Cost(num_tokens, None, on_disk, size / TOKENIZE_BYTES_PER_SECOND, note)
+
+    def _bytes_per_id(self) -> int:
+        return ids_dtype(self._vocab_size()).itemsize
+
+    def _scoring_cost(self, name: str, num_tokens: float) -> _Cost:
+        size = self._size(name)
+        flops = size.forward_flops_per_token * num_tokens if size else None
+        on_disk = _SCORE_BYTES_PER_ROW * num_tokens / self.recipe.packing.max_length
+        return _Cost(num_tokens, flops, on_disk, None)
 
     def _state(self, step: Step) -> str:
         if step.is_complete:
             return "complete"
         return "again" if read_manifest(step.folder) else "missing"
 
-    def _plan_training(self, name: str) -> tuple[float | None, float | None, float | None, str]:
+    def _training_cost(self, name: str) -> _Cost:
         student = self.recipe.students.get(name)
-        role = "student" if student else name
-        training = self._training(name)
         size = self._size(name)
         assert size is not None
-        num_tokens = self._budget_tokens(training, size)
-        flops = 3 * size.forward_flops_per_token * num_tokens
-        per_param = num_tokens / size.num_params
-        if student and student.corpus != "candidates":
-            available = self.tokens["candidates"] * self.recipe.selections[student.corpus].ratio
-        else:
-            available = self.tokens["candidates" if student else name]
-        epochs = num_tokens / max(1.0, available)
-        wanted = PAPER_TOKENS_PER_PARAM[role]
+        num_tokens = self._budget_tokens(self._training(name), size)
+        available = self.tokens["candidates" if student else name]
+        if student and student.corpus != CANDIDATES:
+            available *= self.recipe.selections[student.corpus].ratio
+        per_param, epochs = num_tokens / size.num_params, num_tokens / max(1.0, available)
+        self._judge(name, "student" if student else name, per_param, epochs)
+        return _Cost(
+            num_tokens,
+            TRAINING_TO_FORWARD * size.forward_flops_per_token * num_tokens,
+            size.num_params * _TRAINING_BYTES_PER_PARAM,
+            None,
+            f"{size.num_params / 1e6:.2f}M parameters, {per_param:.1f} tokens each, "
+            f"{epochs:.1f} epochs",
+        )
+
+    def _judge(self, name: str, role: str, per_param: float, epochs: float) -> None:
+        wanted = TOKENS_PER_PARAM[role]
         if per_param < wanted:
             self.warnings.append(
                 f"{name}: {per_param:.1f} tokens per parameter; under {wanted} a comparison says "
                 "little (docs/architecture.md)"
             )
-        note = (
-            f"{size.num_params / 1e6:.2f}M parameters, {per_param:.1f} tokens each, "
-            f"{epochs:.1f} epochs"
-        )
-        return num_tokens, flops, size.num_params * _TRAINING_BYTES_PER_PARAM, note
+        if epochs > MANY_EPOCHS:
+            self.warnings.append(
+                f"{name}: sees its text {epochs:,.1f} times; over {MANY_EPOCHS} it learns it by "
+                "heart. Give more text, a larger share, or a smaller budget"
+            )
+        training = self._training(name)
+        steps = training.budget.steps
+        if steps is not None and steps <= training.warmup_steps:
+            self.warnings.append(
+                f"{name}: {training.warmup_steps} steps of warm-up, {steps} steps in all; the "
+                "learning rate never gets to its peak"
+            )
 
     def _training(self, name: str) -> TrainingConfig:
         if name in self.recipe.students:
@@ -232,7 +256,7 @@ class _Planner:
         if budget.tokens is not None:
             return float(budget.tokens)
         if budget.flops is not None:
-            return budget.flops / (3 * size.forward_flops_per_token)
+            return budget.flops / (TRAINING_TO_FORWARD * size.forward_flops_per_token)
         assert budget.steps is not None
         return float(budget.steps * training.global_batch_size * self.recipe.packing.max_length)
 

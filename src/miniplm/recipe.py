@@ -57,9 +57,9 @@ class Recipe(Config):
 
     name: str = Field("miniplm", description="title of the report")
     run_dir: Annotated[str, NOT_FINGERPRINTED] = Field(
-        "runs/miniplm", description="folder of everything the run makes"
+        "runs/miniplm", min_length=1, description="folder of everything the run makes"
     )
-    seed: int = Field(1234, ge=0, description="of splits, shuffling, weights and order")
+    seed: int = Field(1234, ge=0, lt=2**63, description="of splits, shuffling, weights and order")
     corpus: CorpusConfig = Field(description="the documents")
     held_out_corpus: CorpusConfig | None = Field(
         None, description="documents for evaluation, instead of splits.held_out"

@@ -7,13 +7,14 @@ import yaml
 from pydantic import BaseModel
 
 from miniplm.recipe import Recipe
+from miniplm.selection.config import SelectionConfig
 
 _COMMENT_COLUMN = 44
 _HEAD = """\
 # A recipe of miniplm. Run it:       miniplm run THIS_FILE
 # See what it would do and cost:     miniplm plan THIS_FILE
 # Change a field for one run:        miniplm run THIS_FILE training.lr=3e-4
-# Fields that are left out have their defaults; sections shown as comments are optional.
+# Fields that are left out have their defaults, shown as comments.
 
 """
 
@@ -31,53 +32,47 @@ def commented_recipe(content: Mapping[str, Any]) -> str:
     return _HEAD + "\n".join(_section(content, Recipe, 0)) + "\n"
 
 
-def _section(content: Mapping[str, Any], model: type[BaseModel], depth: int) -> list[str]:
-    lines = []
+def _section(
+    content: Mapping[str, Any], model: type[BaseModel], depth: int, *, whole: bool = True
+) -> list[str]:
+    """Lines of a section; fields that are not given stand as comments if `whole`."""
+    lines: list[str] = []
     for name, field in model.model_fields.items():
         comment = field.description or ""
         inner = _config_class(field.annotation)
-        if name not in content:
-            if inner is None:
-                default = field.get_default(call_default_factory=True)
-                lines.append(_line(f"# {name}: {_scalar(default)}", comment, depth))
-            continue
-        value = content[name]
-        if isinstance(value, Mapping) and inner and not _is_mapping_of_sections(field.annotation):
-            lines += (
-                ["", *_opening(name, comment, depth)]
-                if depth == 0
-                else _opening(name, comment, depth)
-            )
-            lines += _section(value, inner, depth + 1)
-        elif isinstance(value, Mapping) and inner:
-            lines += ["", *_opening(name, comment, depth)]
-            for key, item in value.items():
-                lines.append(f"{'  ' * (depth + 1)}{key}:")
-                lines += _given(item, inner, depth + 2)
-        else:
-            lines.append(_line(f"{name}: {_scalar(value)}", comment, depth))
+        given = name in content
+        if inner is not None and (given or (whole and _shown_when_absent(name, depth))):
+            lines += [""] * (depth == 0) + [_line(f"{name}:", comment, depth, absent=not given)]
+            value = content.get(name, {})
+            if _is_mapping_of_sections(field.annotation):
+                lines += _entries(value, inner, depth + 1)
+            else:
+                lines += _section(value, inner, depth + 1, whole=whole)
+        elif given:
+            lines.append(_line(f"{name}: {_scalar(content[name])}", comment, depth))
+        elif whole and inner is None:
+            default = field.get_default(call_default_factory=True)
+            shown = "" if field.is_required() else f" {_scalar(default)}"
+            lines.append(_line(f"{name}:{shown}", comment, depth, absent=True))
     return lines
 
 
-def _given(content: Mapping[str, Any], model: type[BaseModel], depth: int) -> list[str]:
-    """Only the fields that are given, for entries that repeat."""
-    lines = []
-    for name, value in content.items():
-        field = model.model_fields[name]
-        inner = _config_class(field.annotation)
-        if isinstance(value, Mapping) and inner:
-            lines += [f"{'  ' * depth}{name}:", *_given(value, inner, depth + 1)]
-        else:
-            lines.append(_line(f"{name}: {_scalar(value)}", field.description or "", depth))
+def _shown_when_absent(name: str, depth: int) -> bool:
+    return depth == 0 and name in ("scoring", "export", "evaluation")
+
+
+def _entries(content: Mapping[str, Any], model: type[BaseModel], depth: int) -> list[str]:
+    """Named entries of one kind; what could be given is shown for the first only."""
+    lines: list[str] = []
+    for place, (key, item) in enumerate(content.items()):
+        explain = place == 0 and model is SelectionConfig
+        lines.append(f"{'  ' * depth}{key}:")
+        lines += _section(item, model, depth + 1, whole=explain)
     return lines
 
 
-def _opening(name: str, comment: str, depth: int) -> list[str]:
-    return [_line(f"{name}:", comment, depth)]
-
-
-def _line(text: str, comment: str, depth: int) -> str:
-    text = "  " * depth + text
+def _line(text: str, comment: str, depth: int, *, absent: bool = False) -> str:
+    text = "  " * depth + ("# " if absent else "") + text
     return f"{text:<{_COMMENT_COLUMN}}  # {comment}" if comment else text
 
 

@@ -67,6 +67,18 @@ class Batch:
     num_tokens_B: torch.Tensor
 
 
+def padded_width(longest: int, max_length: int) -> int:
+    """Positions to pad to: a few different widths only, and never more than a model serves.
+
+    Example:
+        >>> padded_width(33, 256), padded_width(90, 100)
+        (64, 96)
+        >>> padded_width(99, 100)
+        100
+    """
+    return min(max_length, -(-longest // _WIDTH_STEP) * _WIDTH_STEP)
+
+
 def make_batch(rows: Sequence[NDArray[np.int64]], eos_id: int, length: int | None = None) -> Batch:
     """Pad rows to a batch of inputs and targets.
 
@@ -76,10 +88,9 @@ def make_batch(rows: Sequence[NDArray[np.int64]], eos_id: int, length: int | Non
     Args:
         rows: Ids of each sequence, `[length + 1]`.
         eos_id: End-of-text id.
-        length: Positions to pad to; if not given the longest row's, rounded up a little.
+        length: Positions to pad to; the longest row's if not given.
     """
-    longest = max(len(row) for row in rows) - 1
-    width = length or -(-longest // _WIDTH_STEP) * _WIDTH_STEP
+    width = length or max(len(row) for row in rows) - 1
     inputs = np.full((len(rows), width), eos_id, dtype=np.int64)
     targets = np.full((len(rows), width), IGNORED, dtype=np.int64)
     for index, row in enumerate(rows):
@@ -119,9 +130,21 @@ class SequenceStore:
 
     def row(self, index: int) -> NDArray[np.int64]:
         """Ids of a sequence, `[length]` int64."""
+        shard, place = self._find(index)
+        return shard.row(place)
+
+    def source_ids(self, index: int) -> list[str]:
+        """The documents that a sequence holds parts of, in order."""
+        shard, place = self._find(index)
+        names: list[str] = shard.sidecar["source_ids"][place].as_py()
+        return names
+
+    def _find(self, index: int) -> tuple[Shard, int]:
         number = int(np.searchsorted(self._first, index, side="right")) - 1
-        return self.shards[number].row(index - int(self._first[number]))
+        return self.shards[number], index - int(self._first[number])
 
     def batch(self, indices: Sequence[int] | NDArray[np.int64], length: int | None = None) -> Batch:
-        """The sequences at these indices as a batch."""
-        return make_batch([self.row(int(index)) for index in indices], self.eos_id, length)
+        """The sequences at these indices as a batch; `length` as in `make_batch`, but rounded."""
+        rows = [self.row(int(index)) for index in indices]
+        longest = max(len(row) for row in rows) - 1
+        return make_batch(rows, self.eos_id, length or padded_width(longest, self.max_length))

@@ -65,16 +65,27 @@ def tokenize_corpus(config: TokenizationConfig, folder: Path) -> Outcome:
     tally = Tally()
     with open_spills(folder, SPLITS, table) as spills:
         packers = _pack_corpus(config, tokenizer, table, spills, tally)
-        if spills["candidates"].num_rows == 0:
-            raise DocumentError(
-                f"no sequence is left for the candidates ({tally.num_documents} documents read, "
-                f"{sum(tally.dropped.values())} dropped: {dict(tally.dropped)}). "
-                "Give more text, or smaller shares for the other splits."
-            )
+        _refuse_empty_splits(config, spills, tally)
         splits = {
             split: _write_split(config, spills[split], folder, split, table) for split in SPLITS
         }
     return _outcome(splits, packers, table, tally)
+
+
+def _refuse_empty_splits(
+    config: TokenizationConfig, spills: dict[Split, Spill], tally: Tally
+) -> None:
+    wanted: list[Split] = ["candidates"]
+    wanted += [split for split in SPLITS[1:] if getattr(config.splits, split) > 0]
+    if config.held_out_corpus is not None:
+        wanted.append("held_out")
+    for split in wanted:
+        if spills[split].num_rows == 0:
+            raise DocumentError(
+                f"no sequence is left for the split {split!r} ({tally.num_documents} documents "
+                f"read, {sum(tally.dropped.values())} left out: {dict(tally.dropped)}). Give more "
+                "text, or other shares (splits.*); parts of one source stay together."
+            )
 
 
 def _make_tokenizer(config: TokenizationConfig, folder: Path) -> "PreTrainedTokenizerBase":

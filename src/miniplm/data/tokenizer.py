@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from miniplm.config import Config
+from miniplm.config import Config, WholeNumber
 from miniplm.errors import ModelError
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class TokenizerConfig(Config):
     revision: str | None = Field(None, description="hub revision of the tokenizer")
     trust_remote_code: bool = Field(False, description="run Python code that comes with it")
     vocab_size: int = Field(8192, ge=257, description="size of the trained vocabulary")
-    train_bytes: int = Field(
+    train_bytes: WholeNumber = Field(
         50_000_000, ge=1, description="bytes of text the vocabulary is trained on, at most"
     )
 
@@ -176,7 +176,7 @@ def _piece_reader(description: dict[str, Any]) -> Any:  # noqa: ANN401  (a funct
     kinds = _component_types(description["decoder"])
     if "ByteLevel" in kinds:
         letters = _byte_level_letters()
-        return lambda piece: bytes(letters[letter] for letter in piece)
+        return lambda piece: _byte_level_bytes(piece, letters)
     if "ByteFallback" in kinds:
         return _sentencepiece_bytes
     return None
@@ -187,6 +187,12 @@ def _component_types(component: dict[str, Any] | None) -> set[str]:
         return set()
     nested = component.get("decoders", [])
     return {component["type"]}.union(*(_component_types(inner) for inner in nested))
+
+
+def _byte_level_bytes(piece: str, letters: dict[str, int]) -> bytes:
+    if all(letter in letters for letter in piece):
+        return bytes(letters[letter] for letter in piece)
+    return piece.encode()  # a word put into the vocabulary by hand
 
 
 def _sentencepiece_bytes(piece: str) -> bytes:
@@ -201,3 +207,27 @@ def _byte_level_letters() -> dict[str, int]:
     letters = {chr(byte): byte for byte in printable}
     others = [byte for byte in range(256) if byte not in set(printable)]
     return letters | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+def check_same_tokenizer(ours: "PreTrainedTokenizerBase", name: str, what: str) -> None:
+    """Refuse a released model whose tokenizer gives other ids than the one the corpus is cut with.
+
+    Args:
+        ours: The corpus's tokenizer.
+        name: Hub name or folder of the model; a folder without a tokenizer cannot be checked.
+        what: Who it is, for the message.
+
+    Raises:
+        ModelError: An entry of the corpus's vocabulary has another id, or none.
+    """
+    folder = Path(name)
+    if folder.is_dir() and not (folder / "tokenizer.json").exists():
+        return
+    theirs = load_tokenizer(name).get_vocab()
+    for piece, index in ours.get_vocab().items():
+        if theirs.get(piece) != index:
+            raise ModelError(
+                f"{what}: {name!r} has another tokenizer than the corpus (the entry {piece!r} is "
+                f"id {index} in the corpus and {theirs.get(piece, 'missing')} in the model). Set "
+                f"tokenizer.name to {name!r}; teacher and reference have to share it."
+            )

@@ -1,8 +1,10 @@
 """What is measured, and in which dtype."""
 
+from typing import Annotated
+
 from pydantic import Field
 
-from miniplm.config import Config
+from miniplm.config import NOT_FINGERPRINTED, Config
 from miniplm.model import Dtype
 
 
@@ -10,6 +12,6 @@ class EvaluationConfig(Config):
     """What is measured, and in which dtype."""
 
     dtype: Dtype = Field("float32", description="dtype the models run in")
-    held_out_sequences_while_training: int = Field(
+    held_out_sequences_while_training: Annotated[int, NOT_FINGERPRINTED] = Field(
         64, ge=1, description="held-out sequences behind the losses along the way"
     )

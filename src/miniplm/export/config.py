@@ -6,10 +6,12 @@ from pydantic import Field
 
 from miniplm.config import Config
 
+TextForm = Literal["jsonl", "parquet"]
+
 
 class ExportConfig(Config):
     """In which forms the refined corpus is written; token shards always are."""
 
-    text: Literal["jsonl", "parquet"] | None = Field(
+    text: TextForm | None = Field(
         None, description="also write the text: jsonl (zstd-compressed) or parquet; null: do not"
     )

@@ -14,6 +14,7 @@ from miniplm.manifest import (
     Outcome,
     require_manifest,
     versions,
+    write_atomically,
     write_json,
 )
 from miniplm.report.content import (
@@ -69,9 +70,10 @@ def write_report(run: RunFiles, folder: Path) -> Outcome:
     Raises:
         StageNotReadyError: A stage has not finished.
     """
-    content = collect(run)
+    collector = _Collector(run)
+    content = collector.content()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / PAGE_NAME).write_text(render_page(content), encoding="utf-8")
+    write_atomically(folder / PAGE_NAME, render_page(content))
     results = [
         {"domain": row.domain, "loss": row.loss, "bits_per_byte": row.bits_per_byte}
         for row in content.held_out
@@ -79,7 +81,7 @@ def write_report(run: RunFiles, folder: Path) -> Outcome:
     write_json(folder / "results.json", results)
     return Outcome(
         counts={"models": len(content.models)},
-        facts={"verdict": list(content.verdict), "models": model_lines(run)},
+        facts={"verdict": list(content.verdict), "models": model_lines(content.models)},
     )
 
 
@@ -88,10 +90,10 @@ def collect(run: RunFiles) -> ReportContent:
     return _Collector(run).content()
 
 
-def model_lines(run: RunFiles) -> list[list[str]]:
+def model_lines(models: Sequence[ModelRow]) -> list[list[str]]:
     """The table of models for the terminal: a heading, then a line for each model."""
     heading = ["model", "trained on", "tokens", "per parameter", "loss", "bits per byte"]
-    return [heading, *(_line(row) for row in _Collector(run).models())]
+    return [heading, *(_line(row) for row in models)]
 
 
 def _line(row: ModelRow) -> list[str]:

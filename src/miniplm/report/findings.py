@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from miniplm.evaluation.held_out import AVERAGE, OVERALL
 from miniplm.report.content import EqualLossRow, HeldOutRow, ModelRow, TrainingCurves
 from miniplm.scaling.curves import compute_at_loss
-
-TOKENS_PER_PARAM = {"teacher": 20, "reference": 20, "student": 40}
-"""The paper's regime: its reference saw 50 tokens per parameter, its students 40 to 250."""
+from miniplm.scaling.regime import TOKENS_PER_PARAM
 
 _EVEN = 0.001
 """Differences in bits per byte below this are called none."""

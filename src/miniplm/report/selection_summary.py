@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from miniplm.data.loader import SequenceStore
 from miniplm.data.shards import open_shards
 from miniplm.data.tokenizer import load_tokenizer
-from miniplm.export.exporter import split_at_eos
+from miniplm.export.text import split_at_eos
 from miniplm.manifest import Manifest
 from miniplm.report.content import DomainRow, Example, SelectionSummary
 from miniplm.selection.config import SelectionConfig
@@ -100,7 +100,6 @@ def _examples(
     near = order[max(0, middle - tail // 10 - 1) : middle + tail // 10 + 2]
     store = SequenceStore(open_shards(shards_folder))
     tokenizer = load_tokenizer(tokenizer_folder)
-    sources = [name for shard in store.shards for name in shard.sidecar["source_ids"].to_pylist()]
 
     def example(index: int, band: Literal["bottom", "threshold", "top"]) -> Example:
         place = int(rows.sequence_ids[index])
@@ -112,7 +111,7 @@ def _examples(
             teacher_loss=-float(rows.teacher[index]),
             reference_loss=-float(rows.reference[index]),
             domain=rows.domains[rows.domain_numbers[index]],
-            source=", ".join(sources[place]),
+            source=", ".join(store.source_ids(place)),
             text=text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " ...",
         )
 

@@ -13,5 +13,5 @@ class ScoringConfig(Config):
 
     dtype: Dtype = Field("bfloat16", description="dtype the models run in: bfloat16 or float32")
     batch_tokens: Annotated[int, NOT_FINGERPRINTED] = Field(
-        16384, ge=1, description="positions per batch; scores do not depend on it"
+        16384, ge=1, description="positions per batch; float32 scores do not depend on it"
     )

@@ -5,8 +5,21 @@ Axes: N positions, D hidden width, V vocabulary, C positions of a chunk.
 
 import torch
 
-CHUNK_LOGITS = 1 << 20
-"""Logits held at a time: a chunk of positions is chosen so that C * V stays near it."""
+CHUNK_LOGITS = {"cpu": 1 << 20, "cuda": 1 << 27}
+"""Logits held at a time, by device: few enough for the cache of a CPU, many enough for a GPU."""
+
+MIN_CHUNK = 128
+"""Fewer positions than this would read the whole output layer again for too little work."""
+
+
+def chunk_length(vocab_size: int, device: torch.device) -> int:
+    """Positions whose logits are made at a time.
+
+    Example:
+        >>> chunk_length(2048, torch.device("cpu")), chunk_length(151_936, torch.device("cpu"))
+        (512, 128)
+    """
+    return max(MIN_CHUNK, CHUNK_LOGITS.get(device.type, 1 << 20) // vocab_size)
 
 
 def target_log_probs(
@@ -29,7 +42,7 @@ def target_log_probs(
         Natural log-probabilities, `[N]` float32.
     """
     num_positions, vocab_size = len(hidden_ND), len(weight_VD)
-    chunk = max(1, min(num_positions, CHUNK_LOGITS // vocab_size))
+    chunk = min(num_positions, chunk_length(vocab_size, hidden_ND.device))
     buffer_CV = hidden_ND.new_empty(chunk, vocab_size)  # reused: fresh pages cost more than maths
     log_probs_N = torch.empty(num_positions, dtype=torch.float32, device=hidden_ND.device)
     for begin in range(0, num_positions, chunk):

@@ -13,12 +13,14 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from miniplm.data.loader import IGNORED, make_batch
+from miniplm.data.loader import IGNORED, make_batch, padded_width
 from miniplm.data.shards import Shard, open_shards
+from miniplm.errors import ModelError
 from miniplm.manifest import Outcome
 from miniplm.model import (
     Dtype,
-    check_output_layer,
+    check_causal_head,
+    check_length,
     check_vocabulary,
     hidden_states,
     model_size,
@@ -60,13 +62,14 @@ def score_shards(
         folder: Where the tables go.
 
     Raises:
-        ModelError: The model's vocabulary is smaller than the ids in the shards, or its logits
-            are not those of its output layer.
+        ModelError: The model's vocabulary or length is smaller than that of the shards, its
+            logits are not those of its output layer, or its scores are not finite.
         ArtefactError: A shard is damaged.
     """
     shards = open_shards(shards_folder)
     check_vocabulary(scorer.model, shards[0].info.vocab_size, scorer.name)
-    check_output_layer(scorer.model)
+    check_length(scorer.model, shards[0].info.max_length, scorer.name)
+    check_causal_head(scorer.model)
     total = sum(shard.num_ids - len(shard) for shard in shards)
     with progress(f"score {scorer.name}", total, "tokens") as advance:
         for shard in shards:
@@ -97,13 +100,21 @@ def score_rows(
     num_bytes = np.zeros(len(shard), dtype=np.int64)
     for indices in length_buckets(shard.lengths, config.batch_tokens):
         rows = [shard.row(int(index)) for index in indices]
-        batch = make_batch(rows, shard.info.eos_id)
+        width = padded_width(int(shard.lengths[indices].max()) - 1, shard.info.max_length)
+        batch = make_batch(rows, shard.info.eos_id, width)
         counted_BT = (batch.targets_BT != IGNORED).numpy()
         targets_BT = np.where(counted_BT, batch.targets_BT.numpy(), 0)
         log_probs[indices] = sequence_log_probs(model, batch.input_ids_BT, batch.targets_BT)
         num_tokens[indices] = counted_BT.sum(axis=1)
         num_bytes[indices] = (token_num_bytes_V[targets_BT] * counted_BT).sum(axis=1)
         advance(int(sum(len(row) - 1 for row in rows)))
+    if not np.isfinite(log_probs).all():
+        bad = shard.sequence_ids[~np.isfinite(log_probs)]
+        raise ModelError(
+            f"{shard.prefix}: {len(bad)} sequences have no finite log-probability (ids "
+            f"{bad[:5].tolist()}). The model's weights are damaged, or its numbers leave the range "
+            "of scoring.dtype; try scoring.dtype=float32."
+        )
     columns = [shard.sequence_ids, log_probs, num_tokens, num_bytes]
     return pa.Table.from_arrays([pa.array(column) for column in columns], schema=SCORE_SCHEMA)
 

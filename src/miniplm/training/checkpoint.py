@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from miniplm.errors import TrainingError
+from miniplm.manifest import remove_folder
 
 _NAME = re.compile(r"step-(\d{8})")
 _RANDOM_STATE = "random_state"
@@ -68,10 +69,11 @@ def save_checkpoint(
     (temporary / "state.json").write_text(json.dumps(asdict(state)), encoding="utf-8")
     for file in temporary.iterdir():
         _sync(file)
-    shutil.rmtree(target, ignore_errors=True)
+    if target.exists():
+        remove_folder(target)
     temporary.rename(target)
     for old in checkpoints(folder)[:-_KEPT]:
-        shutil.rmtree(old)
+        remove_folder(old)
 
 
 def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

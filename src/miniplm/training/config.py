@@ -4,13 +4,13 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from miniplm.config import NOT_FINGERPRINTED, Config
+from miniplm.config import NOT_FINGERPRINTED, Config, WholeNumber
 
 
 class BudgetConfig(Config):
     """How long to train: one of the three."""
 
-    tokens: int | None = Field(None, ge=1, description="predicted tokens")
+    tokens: WholeNumber | None = Field(None, ge=1, description="predicted tokens")
     steps: int | None = Field(None, ge=1, description="optimiser steps")
     flops: float | None = Field(None, gt=0, description="training FLOPs (3 x forward)")
 
@@ -18,7 +18,10 @@ class BudgetConfig(Config):
     def _one_unit(self) -> "BudgetConfig":
         given = [key for key in ("tokens", "steps", "flops") if getattr(self, key) is not None]
         if len(given) > 1:
-            raise ValueError(f"give one of tokens, steps and flops; found {' and '.join(given)}")
+            raise ValueError(
+                f"give one of tokens, steps and flops; found {' and '.join(given)} (set the others to "
+                "null)"
+            )
         return self
 
     @property
@@ -61,7 +64,9 @@ class TrainingConfig(Config):
     checkpoint_every_steps: Annotated[int, NOT_FINGERPRINTED] = Field(
         500, ge=1, description="steps between checkpoints; the last two are kept"
     )
-    log_every_steps: int = Field(10, ge=1, description="steps between lines of metrics.jsonl")
-    eval_every_steps: int | None = Field(
+    log_every_steps: Annotated[int, NOT_FINGERPRINTED] = Field(
+        10, ge=1, description="steps between lines of metrics.jsonl"
+    )
+    eval_every_steps: Annotated[int | None, NOT_FINGERPRINTED] = Field(
         None, ge=1, description="steps between losses on held-out text; null: 20 times in all"
     )

@@ -10,12 +10,10 @@ import torch
 
 from miniplm.data.loader import IGNORED
 from miniplm.model import hidden_states, output_layer
+from miniplm.scoring.log_probs import chunk_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-CHUNK_LOGITS = 1 << 20
-"""Logits held at a time; a chunk of positions is chosen so that C * V stays near it."""
 
 
 class LinearCrossEntropy(torch.autograd.Function):
@@ -38,7 +36,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         """The weighted sum of losses, a float32 scalar; weights are per position."""
         hidden = hidden_ND.to(compute_dtype)
         weight = weight_VD.to(compute_dtype)
-        chunk = max(1, min(len(hidden), CHUNK_LOGITS // len(weight)))
+        chunk = chunk_length(len(weight), hidden.device)
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight_VD)
         grad_bias = None if bias_V is None else torch.zeros_like(bias_V)

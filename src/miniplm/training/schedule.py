@@ -8,7 +8,7 @@ def cosine_with_warmup(
 ) -> float:
     """Factor on the peak learning rate for a step.
 
-    Linear from 0 over `warmup_steps`, so that step `warmup_steps` is at the peak; from there a
+    Linear over `warmup_steps`, from 1 / (`warmup_steps` + 1) at step 0 to the peak; from there a
     half cosine, so that step `num_steps` would be at `min_lr_ratio`.
 
     Args:

@@ -1,6 +1,5 @@
 """The train stage: a model from scratch, from token shards to a Hugging Face folder."""
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,11 @@ from miniplm.data.tokenizer import load_tokenizer
 from miniplm.errors import ArtefactError
 from miniplm.manifest import Outcome, write_atomically
 from miniplm.model import (
+    TRAINING_TO_FORWARD,
     ModelConfig,
     ModelSize,
     build_model,
+    check_causal_head,
     check_vocabulary,
     model_config,
     model_size,
@@ -24,7 +25,6 @@ from miniplm.training.config import TrainingConfig
 from miniplm.training.model_card import CardFacts, model_card
 from miniplm.training.trainer import (
     CHECKPOINTS_FOLDER,
-    TRAINING_TO_FORWARD,
     HeldOut,
     train,
 )
@@ -82,6 +82,7 @@ def train_model(
     size = model_size(shape, store.max_length)
     model = build_model(shape, seed)
     check_vocabulary(model, store.vocab_size, name)
+    check_causal_head(model)
     model.generation_config.eos_token_id = store.eos_id
     model.generation_config.pad_token_id = store.eos_id
     model.generation_config.use_cache = True
@@ -102,7 +103,6 @@ def train_model(
     tokenizer.save_pretrained(folder / MODEL_FOLDER)
     facts = _facts(name, size, state, store, inputs, training)
     write_atomically(folder / MODEL_FOLDER / "README.md", model_card(facts))
-    shutil.rmtree(folder / CHECKPOINTS_FOLDER, ignore_errors=True)
     return Outcome(
         counts={"steps": state.step, "sequences": len(store)},
         num_tokens=state.num_tokens,
@@ -114,6 +114,7 @@ def train_model(
             "epochs": state.step * training.global_batch_size / len(store),
             "training_seconds": round(state.seconds, 3),
         },
+        obsolete=(CHECKPOINTS_FOLDER,),
     )
 
 

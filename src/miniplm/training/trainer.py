@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from miniplm.data.loader import SequenceStore, global_batch
 from miniplm.errors import TrainingError
 from miniplm.manifest import write_atomically
+from miniplm.model import TRAINING_TO_FORWARD
+from miniplm.runtime.devices import best_device
 from miniplm.runtime.log import logger
 from miniplm.runtime.progress import Advance, progress
 from miniplm.scoring.scorer import sequence_log_probs
@@ -38,9 +40,6 @@ if TYPE_CHECKING:
 
 METRICS_NAME = "metrics.jsonl"
 CHECKPOINTS_FOLDER = "checkpoints"
-TRAINING_TO_FORWARD = 3
-"""Training FLOPs over forward FLOPs: the backward pass costs twice the forward one."""
-
 _MICRO_BATCH_POSITIONS = 8192
 _EVALUATIONS = 20
 
@@ -112,6 +111,11 @@ def train(
         TrainingError: The loss or the gradient is not finite, or a checkpoint is of no use.
     """
     run = _Run(model, store, config, folder, seed, forward_flops_per_token, held_out)
+    if config.warmup_steps >= run.num_steps:
+        logger.warning(
+            "%s: %d steps of warm-up, %d steps in all; the learning rate never gets to its peak",
+            title, config.warmup_steps, run.num_steps,
+        )  # fmt: skip
     state = run.resume()
     total = run.num_steps * run.tokens_per_step
     with progress(title, total, "tokens") as advance:
@@ -137,7 +141,7 @@ class _Run:
         self.tokens_per_step = config.global_batch_size * store.mean_num_tokens
         self.num_steps = budget_steps(config.budget, self.tokens_per_step, forward_flops_per_token)
         self.flops_per_token = TRAINING_TO_FORWARD * forward_flops_per_token
-        self.accelerator = Accelerator()
+        self.accelerator = Accelerator(cpu=best_device().type == "cpu")
         self.model = model
         if config.compile:
             model.base_model.compile()

@@ -1,0 +1,83 @@
+"""What the documents say is held against the code."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+import miniplm
+from miniplm.cli import main
+from miniplm.config import parse_overrides
+from miniplm.recipe import Recipe, load_recipe
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def blocks(path, language):
+    return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_exist_and_their_overrides_are_fields(path):
+    for block in blocks(path, ""):
+        for line in block.splitlines():
+            words = re.sub(r"\s+#.*", "", line).split()
+            if words and words[0].endswith("miniplm"):
+                assert words[1] in main.commands, line
+                overrides = [word for word in words[2:] if re.match(r"[a-z_.]+=", word)]
+                for section in parse_overrides(overrides):
+                    assert section in Recipe.model_fields, line
+
+
+def test_python_blocks_import_public_names():
+    for path in DOCUMENTS:
+        for block in blocks(path, "python"):
+            compile(block, str(path), "exec")
+            for names in re.findall(r"from miniplm import (.*)", block):
+                assert set(re.split(r",\s*", names)) <= set(miniplm.__all__)
+
+
+def test_names_in_the_readme_are_public():
+    text = (ROOT / "README.md").read_text()
+    (names,) = re.findall(r"`from miniplm import ([^`]*)`", text)
+    assert set(re.split(r",\s*", names)) <= set(miniplm.__all__)
+
+
+def test_yaml_blocks_are_recipes():
+    for path in DOCUMENTS:
+        for block in blocks(path, "yaml"):
+            assert set(yaml.safe_load(block)) <= set(Recipe.model_fields)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.name)
+def test_examples_are_right(path):
+    recipe = load_recipe(path)
+    assert len(recipe.students) >= 2
+    assert f"examples/{path.name}" in (ROOT / "README.md").read_text()
+
+
+def test_files_that_documents_name_are_there():
+    for path in DOCUMENTS:
+        for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+            if "://" not in target:
+                assert (path.parent / target).exists(), f"{path.name}: {target}"
+
+
+def test_the_map_of_the_architecture_names_every_package():
+    text = (ROOT / "docs/architecture.md").read_text()
+    package = Path(miniplm.__file__).parent
+    for folder in package.iterdir():
+        if folder.is_dir() and folder.name != "__pycache__":
+            assert f"`{folder.name}/`" in text
+    for place, _ in re.findall(r"`((?:[a-z_]+\.)+[a-zA-Z_]+)` \|( )", text):
+        module, _, name = place.rpartition(".")
+        parts = module.split(".")
+        source = package.joinpath(*parts[:2]).with_suffix(".py")
+        if not source.exists():
+            source = package.joinpath(*parts[:1]).with_suffix(".py")
+        if source.exists():
+            assert re.search(rf"\b{name}\b", source.read_text()), place
+        else:
+            assert (package / module.replace(".", "/") / f"{name}.py").exists(), place

@@ -1,0 +1,64 @@
+import logging
+import os
+
+import pytest
+
+from miniplm.runtime import progress as progress_module
+from miniplm.runtime.executors import processes, serial
+from miniplm.runtime.log import configure_logging, logger
+
+
+def double(number):
+    return 2 * number, os.getpid()
+
+
+def fail_at_three(number):
+    if number == 3:
+        raise ValueError("three")
+    return number
+
+
+def test_executors_give_results_in_the_order_of_the_items():
+    here = [result for result, _ in serial(double, range(5))]
+    there = list(processes(double, range(5), num_workers=2))
+    assert [result for result, _ in there] == here == [0, 2, 4, 6, 8]
+    assert all(pid != os.getpid() for _, pid in there)
+
+
+def test_one_item_needs_no_second_process():
+    assert list(processes(double, [4])) == [(8, os.getpid())]
+
+
+def test_an_error_in_a_worker_is_raised_here():
+    with pytest.raises(ValueError, match="three"):
+        list(processes(fail_at_three, range(5), num_workers=2))
+
+
+def test_progress_is_silent_without_a_terminal(capfd):
+    with progress_module.progress("work", 10, "tokens") as advance:
+        advance(5, note="loss 3")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_progress_shows_rate_and_time_left_on_a_terminal(capfd, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress_module.progress("score teacher", 2000, "tokens") as advance:
+        advance(1000)
+        advance(500, note="loss 3.210")
+    shown = capfd.readouterr().err
+    for piece in ("score teacher", "75%", "tokens/s", "loss 3.210", "0:00:0"):
+        assert piece in shown
+
+
+def test_numbers_are_short():
+    assert [progress_module._short(n) for n in (3.21, 42, 12_345, 3.5e6)] == [
+        "3.2", "42", "12.3k", "3.5M",
+    ]  # fmt: skip
+
+
+def test_logging_is_set_up_once():
+    configure_logging()
+    configure_logging(verbose=True)
+    assert len([h for h in logger.handlers if getattr(h, "from_miniplm", False)]) == 1
+    assert logger.level == logging.DEBUG
