@@ -4,8 +4,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# What pip takes for torch. The CPU build is enough for demo and tests; to have another one, set
-# this, or install torch into .venv first.
+# What pip takes for torch, with options if you like: TORCH="torch==2.13.0 --index-url ...". On Linux
+# the plain name brings the CUDA build, several GB; a CPU build is enough for demo and tests.
 TORCH ?= torch==2.13.0
 
 .PHONY: help demo test check format clean
@@ -33,7 +33,7 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "miniplm needs Python 3.11 or later; set PYTHON=... to one"; exit 1; }
 	test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet "$(TORCH)"
+	$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet $(TORCH)
 	$(BIN)/pip install --quiet -e .
 	touch $@
 

@@ -31,6 +31,24 @@ def test_init_writes_a_recipe_with_a_comment_on_every_field(name, tmp_path):
     assert "# selection ratio: share of the candidate sequences to keep" in printed
 
 
+def test_init_shows_the_central_dials():
+    printed = call("init").output
+    for piece in (
+        "# policy: top_ratio",
+        "# normalization: per_token",
+        "# dtype: bfloat16",
+        "# text: null",
+    ):
+        assert piece in printed
+
+
+def test_init_into_a_folder_that_is_not_there(tmp_path):
+    result = call("init", "-o", tmp_path / "nowhere/r.yaml")
+    assert result.exit_code != 0
+    assert "cannot be written" in result.output
+    assert "Traceback" not in result.output
+
+
 def test_init_does_not_overwrite(tmp_path):
     path = tmp_path / "r.yaml"
     path.write_text("mine")

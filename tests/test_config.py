@@ -131,7 +131,10 @@ students:
 def test_two_budgets_are_refused(tmp_path):
     found = faults(tmp_path, MINIMAL + "training: {budget: {tokens: 1, steps: 2}}\n")
     assert found == (
-        "training.budget: give one of tokens, steps and flops; found tokens and steps",
+        (
+            "training.budget: give one of tokens, steps and flops and set the others to null; "
+            "found tokens and steps"
+        ),
     )
 
 
@@ -159,6 +162,33 @@ def test_the_papers_preset_has_the_papers_figures():
     )  # fmt: skip
     assert recipe.teacher.name == "Qwen/Qwen1.5-1.8B"
     assert recipe.reference.training.budget.tokens == 5_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("name", "num_params"),
+    [("200m", 200e6), ("500m", 463.7e6), ("1.2b", 1.16e9), ("reference", 104e6)],
+)
+def test_the_papers_models_have_the_papers_sizes(name, num_params):
+    from miniplm.model import model_config, model_size
+
+    recipe = preset("paper")
+    config = recipe.reference if name == "reference" else recipe.students[f"plain-{name}"]
+    size = model_size(model_config(config, 151_646, 1024), 1024)
+    assert size.num_params == pytest.approx(num_params, rel=0.02)
+
+
+def test_whole_numbers_may_have_an_exponent(tmp_path):
+    recipe = load_recipe(write(tmp_path, MINIMAL), ["training.budget.tokens=5e9"])
+    assert recipe.training.budget.tokens == 5_000_000_000
+    found = faults(tmp_path, MINIMAL, "training.budget.tokens=1.5")
+    assert found[0].startswith("training.budget.tokens: expected a whole number")
+
+
+def test_sections_of_the_wrong_kind_are_named_plainly(tmp_path):
+    found = faults(tmp_path, MINIMAL + "students: [a, b]\nsplits: 3\n", "training.lr.x=3")
+    assert "students: expected a mapping of names to fields (given: ['a', 'b'])" in found
+    assert "splits: expected a mapping of fields (given: 3)" in found
+    assert any(fault.startswith("training.lr: expected a number") for fault in found)
 
 
 def test_override_of_a_preset():

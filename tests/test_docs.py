@@ -72,6 +72,8 @@ def test_the_map_of_the_architecture_names_every_package():
         if folder.is_dir() and folder.name != "__pycache__":
             assert f"`{folder.name}/`" in text
     for place, _ in re.findall(r"`((?:[a-z_]+\.)+[a-zA-Z_]+)` \|( )", text):
+        if place.endswith(".yaml"):
+            continue
         module, _, name = place.rpartition(".")
         parts = module.split(".")
         source = package.joinpath(*parts[:2]).with_suffix(".py")

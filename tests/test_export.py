@@ -8,8 +8,8 @@ from conftest import write_rows
 from miniplm.data.shards import Shard, make_sidecar, open_shards, write_parquet, write_shard
 from miniplm.data.tokenizer import encode_batch, load_tokenizer, token_table, train_tokenizer
 from miniplm.errors import ArtefactError
-from miniplm.export.config import ExportConfig
-from miniplm.export.exporter import export_corpus, split_at_eos
+from miniplm.export.exporter import export_corpus
+from miniplm.export.text import export_text, split_at_eos
 from miniplm.runtime.executors import processes, serial
 
 KEPT = [1, 2, 5, 9, 10, 11]
@@ -30,17 +30,10 @@ def write_selection(folder, ids, scores=None):
 ROWS = [[index + 1, 50, index + 2, *range(60, 60 + index)] for index in range(12)]
 
 
-def export(tmp_path, name, per_shard, executor=serial, text=None, ids=KEPT):
+def export(tmp_path, name, per_shard, executor=serial, ids=KEPT):
     shards = write_rows(tmp_path / f"{name}-shards", ROWS, per_shard=per_shard)
     selection = write_selection(tmp_path / f"{name}-selection", ids)
-    outcome = export_corpus(
-        shards,
-        selection,
-        tmp_path / "tokenizer",
-        ExportConfig(text=text),
-        tmp_path / name,
-        executor,
-    )
+    outcome = export_corpus(shards, selection, tmp_path / name, executor)
     return outcome, open_shards(tmp_path / name / "shards")
 
 
@@ -123,15 +116,11 @@ def text_shards(tmp_path):
 @pytest.mark.parametrize("form", ["jsonl", "parquet"])
 def test_text_opens_with_datasets_and_equals_the_documents(text_shards, form, tmp_path):
     root, texts = text_shards
-    export_corpus(
-        root / "shards", root / "selection", root / "tokenizer", ExportConfig(text=form),
-        root / "refined", serial,
-    )  # fmt: skip
+    export_corpus(root / "shards", root / "selection", root / "refined", serial)
+    export_text(root / "refined/shards", root / "tokenizer", form, root / "text")
     from datasets import load_dataset
 
-    loaded = load_dataset(
-        str(root / "refined/text"), split="train", cache_dir=str(tmp_path / "cache")
-    )
+    loaded = load_dataset(str(root / "text"), split="train", cache_dir=str(tmp_path / "cache"))
     assert loaded["text"][:] == texts
     assert loaded["domain"][:] == ["x", "x", "y"]
     assert loaded["source_id"][:] == ["a", "b", "c"]

@@ -56,8 +56,89 @@ def test_pieces_of_an_unfinished_stage_are_kept_for_the_same_spec_only(tmp_path)
     run_stage(tmp_path / "t", SPEC, look)
     with pytest.raises(KeyboardInterrupt):
         run_stage(tmp_path / "u", SPEC, dies)
-    run_stage(tmp_path / "u", other, look)
+    run_stage(tmp_path / "u", other, look, set_aside=tmp_path / "aside")
     assert seen == [True, False, False]
+
+
+def test_half_done_work_of_another_recipe_is_set_aside_and_gone_on_with_later(tmp_path):
+    """A complete, B interrupted, back to A, back to B: nothing is lost and nothing done twice."""
+    other = StageSpec("score/teacher", {"dtype": "bfloat16"}, {"shards": "abc"})
+    aside = tmp_path / "superseded"
+
+    def dies(folder):
+        (folder / "piece").write_text("half")
+        raise KeyboardInterrupt
+
+    run_stage(tmp_path / "run/s", SPEC, work, set_aside=aside)
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(tmp_path / "run/s", other, dies, set_aside=aside)
+    again = lambda _: pytest.fail("was done again")  # noqa: E731
+    run_stage(tmp_path / "run/s", SPEC, again, set_aside=aside)
+
+    def goes_on(folder):
+        assert (folder / "piece").read_text() == "half"
+        return Outcome()
+
+    run_stage(tmp_path / "run/s", other, goes_on, set_aside=aside)
+    assert is_complete(tmp_path / "run/s", other)
+
+
+def test_a_kill_at_every_file_operation_leaves_a_stage_that_goes_on(tmp_path, monkeypatch):
+    """Each rename, unlink and rmtree in turn is the last thing the process does."""
+    import shutil
+    from pathlib import Path
+
+    other = StageSpec("score/teacher", {"dtype": "bfloat16"}, {"shards": "abc"})
+
+    def makes(folder):
+        (folder / "checkpoints").mkdir(exist_ok=True)
+        (folder / "checkpoints/one").write_text("1")
+        (folder / "output").write_text("made")
+        return Outcome(obsolete=("checkpoints",))
+
+    class Killed(BaseException):
+        pass
+
+    def killed_at(number, when):
+        count = 0
+
+        def counted(original):
+            def call(*arguments, **options):
+                nonlocal count
+                count += 1
+                if count == number and when == "before":
+                    raise Killed
+                result = original(*arguments, **options)
+                if count == number:
+                    raise Killed
+                return result
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for owner, name in ((Path, "rename"), (Path, "replace"), (shutil, "rmtree")):
+                patch.setattr(owner, name, counted(getattr(owner, name)))
+            run = tmp_path / f"{number}-{when}" / "run/s"
+            aside = tmp_path / f"{number}-{when}" / "superseded"
+            done = False
+            try:
+                run_stage(run, SPEC, makes, set_aside=aside)
+                run_stage(run, other, makes, set_aside=aside)
+                run_stage(run, SPEC, makes, set_aside=aside)
+                done = True
+            except Killed:
+                pass
+        for spec in (SPEC, other, SPEC):
+            run_stage(run, spec, makes, set_aside=aside)
+            assert is_complete(run, spec)
+            assert (run / "output").read_text() == "made"
+        return done
+
+    for when in ("before", "after"):
+        number = 1
+        while not killed_at(number, when):
+            number += 1
+        assert number > 8
 
 
 def test_what_the_recipe_no_longer_asks_for_is_set_aside_and_comes_back(tmp_path):

@@ -71,7 +71,8 @@ def test_bfloat16_scores_are_near_float32(family, tmp_path):
     rough = read_scores(tmp_path / "scores/data_0.parquet", shard.info.shard_hash)
     counts = np.maximum(exact["num_tokens"].to_numpy(), 1)
     difference = (exact["log_prob"].to_numpy() - rough["log_prob"].to_numpy()) / counts
-    assert np.abs(difference).max() < 0.1
+    assert np.abs(difference).max() < 0.3
+    assert np.abs(difference).mean() < 0.1
     assert rough["log_prob"].to_numpy().dtype == np.float64
 
 
@@ -238,12 +239,15 @@ def test_a_model_of_fewer_positions_is_refused(tmp_path):
 
 
 def test_scores_that_are_not_finite_are_refused(tmp_path):
-    write_rows(tmp_path / "shards", [[5, 6, 7], [8, 9]])
-    model = scorer()
+    write_rows(tmp_path / "shards", [[5, 6, 7], [20, 9, 4]])
+    model = scorer(family="llama")
     with torch.no_grad():
-        model.model.get_input_embeddings().weight[9] = float("nan")
-        model.model.get_input_embeddings().weight[8] = float("nan")
-    with pytest.raises(ModelError, match="no finite log-probability"):
+        model.model.get_input_embeddings().weight[20] = float("nan")
+    with pytest.raises(ModelError, match=r"1 sequences have no finite log-probability \(ids \[1\]"):
+        run_scoring(model, tmp_path / "shards", tmp_path / "scores")
+    with torch.no_grad():
+        model.model.get_output_embeddings().weight[20] = float("nan")
+    with pytest.raises(ModelError, match="not finite; its weights are damaged"):
         run_scoring(model, tmp_path / "shards", tmp_path / "scores")
 
 

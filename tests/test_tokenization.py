@@ -10,7 +10,7 @@ from miniplm.data.splits import SplitsConfig, split_of
 from miniplm.data.tokenization import TokenizationConfig, tokenize_corpus
 from miniplm.data.tokenizer import TokenizerConfig, load_tokenizer
 from miniplm.errors import DocumentError
-from miniplm.export.exporter import split_at_eos
+from miniplm.export.text import split_at_eos
 
 SPLITS = SplitsConfig(reference=0.2, teacher=0.2, held_out=0.2)
 
@@ -171,9 +171,9 @@ def test_bad_documents_are_counted_by_reason(tmp_path):
         tokenize_corpus(config(tmp_path, corpus=strict), tmp_path / "again")
 
 
-def test_a_corpus_with_nothing_for_the_candidates_is_refused(tmp_path):
+def test_a_split_without_text_is_refused(tmp_path):
     (tmp_path / "one.jsonl").write_text(json.dumps({"text": "One. " * 50, "id": "x"}) + "\n")
-    splits = SplitsConfig(reference=0.4, teacher=0.3, held_out=0.29999)
+    splits = SplitsConfig(reference=0.4, teacher=0.3, held_out=0.2)
     corpus = CorpusConfig(source="files", paths=(str(tmp_path / "one.jsonl"),))
-    with pytest.raises(DocumentError, match="no sequence is left for the candidates"):
+    with pytest.raises(DocumentError, match="no sequence is left for the split"):
         tokenize_corpus(config(tmp_path, corpus=corpus, splits=splits), tmp_path / "out")

@@ -11,7 +11,14 @@ from miniplm.data.loader import IGNORED, SequenceStore, global_batch, make_batch
 from miniplm.data.shards import open_shards
 from miniplm.data.tokenizer import train_tokenizer
 from miniplm.errors import ArtefactError, ModelError, TrainingError
-from miniplm.model import ModelConfig, ShapeConfig, build_model, model_config, model_size
+from miniplm.model import (
+    ModelConfig,
+    ShapeConfig,
+    build_model,
+    check_shape,
+    model_config,
+    model_size,
+)
 from miniplm.training.checkpoint import checkpoints
 from miniplm.training.config import BudgetConfig, TrainingConfig
 from miniplm.training.objective import SequenceLoss
@@ -149,7 +156,7 @@ def test_budgets_by_hand():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"family": "qwen99"}, r"no such model type; did you mean 'qwen2"),
+        ({"family": "qwem2"}, r"no such model type; did you mean 'qwen2"),
         ({"family": "gpt2"}, "has no intermediate_size; leave shape.intermediate_size out"),
         ({"family": "qwen2_moe"}, "mixture of experts"),
         ({"family": "t5"}, "t5"),
@@ -162,7 +169,12 @@ def test_budgets_by_hand():
 def test_shapes_that_cannot_be_trained_are_refused_without_weights(changes, message):
     shape = FAMILIES["llama"].model_copy(update=changes)
     with pytest.raises(ModelError, match=message):
-        model_size(model_config(ModelConfig(shape=shape), 128, 64), 64)
+        check_shape(model_config(ModelConfig(shape=shape), 128, 64))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shapes_that_can_be_trained_pass(family):
+    check_shape(model_config(ModelConfig(shape=FAMILIES[family]), 128, 64))
 
 
 def test_gpt2_is_counted_by_its_own_layers():

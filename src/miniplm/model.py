@@ -368,6 +368,8 @@ def check_causal_head(model: "PreTrainedModel") -> None:
         changed_BT = ids_BT.clone()
         changed_BT[:, -1] = 0
         ahead_BTD = (hidden_states(model, changed_BT) - states_BTD)[:, :-1]
+    if not expected_BTV.isfinite().all():
+        raise ModelError("the model's logits are not finite; its weights are damaged")
     allowed = 1e-3 if weight_VD.dtype == torch.float32 else 0.05
     difference = (found_BTV.float() - expected_BTV).abs().max().item()
     if not difference <= allowed * (1 + expected_BTV.abs().max().item()):
@@ -381,6 +383,28 @@ def check_causal_head(model: "PreTrainedModel") -> None:
             f"the family {model.config.model_type!r} looks ahead of the position it predicts: it "
             "is no causal language model. Use one (qwen2, llama, gpt_neox, mamba, ...)."
         )
+
+
+def check_shape(config: "PretrainedConfig") -> None:
+    """Make sure that a shape can be built, runs, and is a causal language model.
+
+    A copy of one layer and few entries is built and run, so that this is quick for any size.
+
+    Raises:
+        ModelError: It is not.
+    """
+    fields = config.to_dict()
+    for name in ("layer_types", "mlp_layer_types"):
+        fields.pop(name, None)
+    try:
+        narrow = type(config).from_dict({**fields, "num_hidden_layers": 1, "vocab_size": 64})
+        model = build_model(narrow, 0).eval()
+        check_causal_head(model)
+    except (*_CONFIG_ERRORS, AssertionError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0][:300]
+        raise ModelError(
+            f"cannot build a causal language model of family {config.model_type!r}: {reason}"
+        ) from error
 
 
 def model_size(config: "PretrainedConfig", length: int) -> ModelSize:
@@ -404,7 +428,6 @@ def model_size(config: "PretrainedConfig", length: int) -> ModelSize:
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
-            model(input_ids=torch.zeros(1, 8, dtype=torch.long), use_cache=False)
     except (*_CONFIG_ERRORS, AssertionError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0][:300]
         raise ModelError(

@@ -31,9 +31,9 @@ from miniplm.manifest import (
 from miniplm.model import (
     Dtype,
     ModelConfig,
+    check_shape,
     load_model,
     model_config,
-    model_size,
     released_config,
 )
 from miniplm.recipe import CANDIDATES, Recipe, ScorerConfig, StudentConfig
@@ -448,7 +448,7 @@ def _try(faults: list[str], place: str, check: Callable[[], object]) -> None:
 def _check_model(config: ModelConfig, recipe: Recipe) -> None:
     length = recipe.packing.max_length
     if config.from_scratch:
-        model_size(model_config(config, _PREFLIGHT_VOCABULARY, length), length)
+        check_shape(model_config(config, _PREFLIGHT_VOCABULARY, length))
     else:
         released_config(config)
 

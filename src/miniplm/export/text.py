@@ -52,6 +52,7 @@ def export_text(
     """
     tokenizer = load_tokenizer(tokenizer_folder)
     shards = open_shards(shards_folder)
+    folder.mkdir(parents=True, exist_ok=True)
     with progress("export text", len(shards), "shards") as advance:
         for shard in shards:
             path = folder / f"{shard.prefix.name}.{_SUFFIXES[form]}"

@@ -19,8 +19,8 @@ class BudgetConfig(Config):
         given = [key for key in ("tokens", "steps", "flops") if getattr(self, key) is not None]
         if len(given) > 1:
             raise ValueError(
-                f"give one of tokens, steps and flops; found {' and '.join(given)} (set the others to "
-                "null)"
+                "give one of tokens, steps and flops and set the others to null; found "
+                f"{' and '.join(given)}"
             )
         return self
 
