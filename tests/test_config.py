@@ -169,7 +169,8 @@ def test_the_papers_preset_has_the_papers_figures():
     [("200m", 200e6), ("500m", 463.7e6), ("1.2b", 1.16e9), ("reference", 104e6)],
 )
 def test_the_papers_models_have_the_papers_sizes(name, num_params):
-    from miniplm.model import model_config, model_size
+    from miniplm.model import model_config
+    from miniplm.model_size import model_size
 
     recipe = preset("paper")
     config = recipe.reference if name == "reference" else recipe.students[f"plain-{name}"]

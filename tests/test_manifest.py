@@ -13,8 +13,8 @@ from miniplm.manifest import (
     is_complete,
     read_manifest,
     require_manifest,
-    run_stage,
 )
+from miniplm.stage_runner import run_stage
 
 SPEC = StageSpec("score/teacher", {"dtype": "float32"}, {"shards": "abc"})
 

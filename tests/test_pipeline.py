@@ -10,9 +10,11 @@ import pytest
 
 from conftest import tiny_recipe
 from miniplm.errors import ArtefactError, ConfigError, StageNotReadyError
-from miniplm.pipeline import Road, preflight, run
+from miniplm.pipeline import run
 from miniplm.planning import make_plan
+from miniplm.preflight import preflight
 from miniplm.recipe import load_recipe, make_recipe
+from miniplm.road import Road
 
 STAGES = [
     "tokenize", "train/teacher", "train/reference", "score/teacher", "score/reference",

@@ -6,7 +6,7 @@ import torch
 from conftest import FAMILIES, random_rows, tiny_model, write_rows
 from miniplm.data.shards import Shard, open_shards
 from miniplm.errors import ArtefactError, ModelError
-from miniplm.model import check_causal_head
+from miniplm.model_checks import check_causal_head
 from miniplm.scoring.config import ScoringConfig
 from miniplm.scoring.log_probs import target_log_probs
 from miniplm.scoring.scorer import ScoringModel, length_buckets, score_rows, score_shards

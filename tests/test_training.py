@@ -11,20 +11,16 @@ from miniplm.data.loader import IGNORED, SequenceStore, global_batch, make_batch
 from miniplm.data.shards import open_shards
 from miniplm.data.tokenizer import train_tokenizer
 from miniplm.errors import ArtefactError, ModelError, TrainingError
-from miniplm.model import (
-    ModelConfig,
-    ShapeConfig,
-    build_model,
-    check_shape,
-    model_config,
-    model_size,
-)
+from miniplm.model import ModelConfig, ShapeConfig, build_model, model_config
+from miniplm.model_checks import check_shape
+from miniplm.model_size import model_size
 from miniplm.training.checkpoint import checkpoints
 from miniplm.training.config import BudgetConfig, TrainingConfig
+from miniplm.training.metrics import read_metrics
 from miniplm.training.objective import SequenceLoss
 from miniplm.training.schedule import cosine_with_warmup
 from miniplm.training.student import TrainInputs, train_model
-from miniplm.training.trainer import HeldOut, budget_steps, read_metrics, train
+from miniplm.training.trainer import HeldOut, budget_steps, train
 
 
 def config(**changes):

@@ -88,8 +88,8 @@ def plan(recipe: Path, overrides: tuple[str, ...]) -> None:
 
     OVERRIDES change fields of the recipe for this call, such as training.lr=3e-4.
     """
-    from miniplm.pipeline import preflight
     from miniplm.planning import make_plan
+    from miniplm.preflight import preflight
     from miniplm.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides)

@@ -8,7 +8,6 @@ states `[B, T, D]`, and the output layer's weight `[V, D]`. Logits `[B, T, V]` a
 import difflib
 import logging
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 Dtype = Literal["float32", "bfloat16"]
-
-TRAINING_TO_FORWARD = 3
-"""Training FLOPs over forward FLOPs: the backward pass costs twice the forward one."""
 
 _VOCABULARY_MULTIPLE = 64
 """Vocabularies of models from scratch are padded to this; matrix units like round numbers."""
@@ -96,16 +92,6 @@ class ModelConfig(Config):
         return f"hub:{place}" if place else "shape"
 
 
-@dataclass(frozen=True)
-class ModelSize:
-    """Parameters of a model, counted from its shape."""
-
-    num_params: int
-    num_embedding_params: int
-    forward_flops_per_token: float
-    """For one token of a full-length sequence: matrix products and attention, output layer too."""
-
-
 def model_config(config: ModelConfig, vocab_size: int, max_length: int) -> "PretrainedConfig":
     """The `transformers` config of a model from scratch.
 
@@ -140,14 +126,14 @@ def model_config(config: ModelConfig, vocab_size: int, max_length: int) -> "Pret
             fields = {**common, **_shape_fields(config.shape), **config.shape.extra}
             made = AutoConfig.for_model(config.shape.family, **fields)
         refuse_unsupported(made)
-    except (*_CONFIG_ERRORS, HfHubHTTPError, StrictDataclassError) as error:
+    except (*CONFIG_ERRORS, HfHubHTTPError, StrictDataclassError) as error:
         given = config.config_from or (config.shape and config.shape.family)
         reason = str(error).strip().partition("\n")[0][:300]
         raise ModelError(f"cannot make a model config from {given!r}: {reason}") from error
     return made
 
 
-_CONFIG_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
+CONFIG_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
 
 
 def released_config(config: ModelConfig) -> "PretrainedConfig":
@@ -163,7 +149,7 @@ def released_config(config: ModelConfig) -> "PretrainedConfig":
             config.name, revision=config.revision, trust_remote_code=config.trust_remote_code
         )
         refuse_unsupported(found)
-    except _CONFIG_ERRORS as error:
+    except CONFIG_ERRORS as error:
         reason = str(error).strip().partition("\n")[0][:300]
         raise ModelError(
             f"cannot read the config of {config.name!r}: {reason} Expected the name of a hub "
@@ -299,24 +285,6 @@ def quiet_transformers() -> "Iterator[None]":
             transformers_logging.enable_progress_bar()
 
 
-def check_vocabulary(model: "PreTrainedModel", vocab_size: int, what: str) -> None:
-    """Refuse a model whose vocabulary is smaller than the ids of the data.
-
-    More rows than tokens (a padded vocabulary) are fine: they take part in the softmax, as they
-    do in the model's own logits.
-
-    Raises:
-        ModelError: The model has fewer rows than the tokenizer has ids.
-    """
-    rows = model.get_input_embeddings().weight.shape[0]
-    if rows < vocab_size:
-        raise ModelError(
-            f"{what}: its vocabulary has {rows:,} rows, the token shards hold ids up to "
-            f"{vocab_size - 1:,}. Tokenise the corpus with this model's own tokenizer "
-            "(tokenizer.name), or choose a model of the same tokenizer."
-        )
-
-
 def hidden_states(model: "PreTrainedModel", input_ids_BT: "torch.Tensor") -> "torch.Tensor":
     """Last hidden states `[B, T, D]`, after the final norm: what the output layer takes."""
     output = model.base_model(input_ids=input_ids_BT, use_cache=False)
@@ -328,124 +296,3 @@ def output_layer(model: "PreTrainedModel") -> tuple["torch.Tensor", "torch.Tenso
     """Weight `[V, D]` and bias `[V]` of the output layer."""
     layer = model.get_output_embeddings()
     return layer.weight, getattr(layer, "bias", None)
-
-
-def check_length(model: "PreTrainedModel", max_length: int, what: str) -> None:
-    """Refuse a model that serves fewer positions than the sequences have.
-
-    Raises:
-        ModelError: It does.
-    """
-    served = getattr(model.config, "max_position_embeddings", None)
-    if served is not None and served < max_length:
-        raise ModelError(
-            f"{what}: serves {served:,} positions, the sequences have up to {max_length:,}. Lower "
-            "packing.max_length and tokenise again, or choose another model."
-        )
-
-
-def check_causal_head(model: "PreTrainedModel") -> None:
-    """Make sure that hidden states times the output layer are the model's logits, and causal.
-
-    Some families scale or cap their logits, and some look ahead; our log-probabilities would be
-    wrong for them.
-
-    Raises:
-        ModelError: They do.
-    """
-    import torch
-
-    try:
-        refuse_unsupported(model.config)
-    except ValueError as error:
-        raise ModelError(f"{error}. Use qwen2, llama, gpt_neox, mamba or a like family.") from error
-    ids_BT = torch.arange(1, 9, device=model.device).unsqueeze(0)
-    weight_VD, bias_V = output_layer(model)
-    with torch.no_grad():
-        expected_BTV = model(input_ids=ids_BT, use_cache=False).logits.float()
-        states_BTD = hidden_states(model, ids_BT)
-        found_BTV = torch.nn.functional.linear(states_BTD.to(weight_VD.dtype), weight_VD, bias_V)
-        changed_BT = ids_BT.clone()
-        changed_BT[:, -1] = 0
-        ahead_BTD = (hidden_states(model, changed_BT) - states_BTD)[:, :-1]
-    if not expected_BTV.isfinite().all():
-        raise ModelError("the model's logits are not finite; its weights are damaged")
-    allowed = 1e-3 if weight_VD.dtype == torch.float32 else 0.05
-    difference = (found_BTV.float() - expected_BTV).abs().max().item()
-    if not difference <= allowed * (1 + expected_BTV.abs().max().item()):
-        raise ModelError(
-            f"the family {model.config.model_type!r} changes its logits behind the output layer "
-            f"(by up to {difference:.3g}); this is not supported yet. Use a family without logit "
-            "scaling or soft-capping (qwen2, llama, gpt_neox, mamba, ...)."
-        )
-    if not ahead_BTD.abs().max().item() <= allowed * (1 + states_BTD.abs().max().item()):
-        raise ModelError(
-            f"the family {model.config.model_type!r} looks ahead of the position it predicts: it "
-            "is no causal language model. Use one (qwen2, llama, gpt_neox, mamba, ...)."
-        )
-
-
-def check_shape(config: "PretrainedConfig") -> None:
-    """Make sure that a shape can be built, runs, and is a causal language model.
-
-    A copy of one layer and few entries is built and run, so that this is quick for any size.
-
-    Raises:
-        ModelError: It is not.
-    """
-    fields = config.to_dict()
-    for name in ("layer_types", "mlp_layer_types"):
-        fields.pop(name, None)
-    try:
-        narrow = type(config).from_dict({**fields, "num_hidden_layers": 1, "vocab_size": 64})
-        model = build_model(narrow, 0).eval()
-        check_causal_head(model)
-    except (*_CONFIG_ERRORS, AssertionError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0][:300]
-        raise ModelError(
-            f"cannot build a causal language model of family {config.model_type!r}: {reason}"
-        ) from error
-
-
-def model_size(config: "PretrainedConfig", length: int) -> ModelSize:
-    """Count a model's parameters and FLOPs from its shape, without making its weights.
-
-    Forward FLOPs per token: 2 for each weight of a matrix product, the output layer included,
-    plus 4 * T * D for each attention layer (query times key, and weights times value, over the
-    full square as hardware counters do).
-
-    Args:
-        config: The `transformers` config.
-        length: Tokens per sequence, T.
-
-    Raises:
-        ModelError: The config is not that of a causal language model.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM
-    from transformers.pytorch_utils import Conv1D
-
-    try:
-        with torch.device("meta"):
-            model = AutoModelForCausalLM.from_config(config)
-    except (*_CONFIG_ERRORS, AssertionError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0][:300]
-        raise ModelError(
-            f"cannot build a causal language model of family {config.model_type!r}: {reason}"
-        ) from error
-    embedding = model.get_input_embeddings().weight
-    output_weight, _ = output_layer(model)
-    tied = output_weight is embedding
-    num_params = sum(parameter.numel() for parameter in model.parameters())
-    kinds = (torch.nn.Linear, torch.nn.Conv1d, Conv1D)
-    products = sum(m.weight.numel() for m in model.modules() if isinstance(m, kinds))
-    heads = getattr(config, "num_attention_heads", None)
-    attention = 0
-    if heads and config.model_type not in ("mamba", "mamba2"):
-        head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-        attention = 4 * length * heads * head_dim * config.num_hidden_layers
-    return ModelSize(
-        num_params=num_params,
-        num_embedding_params=embedding.numel() + (0 if tied else output_weight.numel()),
-        forward_flops_per_token=float(2 * products + attention),
-    )

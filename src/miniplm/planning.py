@@ -12,16 +12,10 @@ from dataclasses import dataclass
 from miniplm.data.documents import estimate_bytes
 from miniplm.data.shards import ids_dtype
 from miniplm.manifest import read_manifest
-from miniplm.model import (
-    TRAINING_TO_FORWARD,
-    ModelConfig,
-    ModelSize,
-    model_config,
-    model_size,
-    released_config,
-)
-from miniplm.pipeline import Road, Step
+from miniplm.model import ModelConfig, model_config, released_config
+from miniplm.model_size import TRAINING_TO_FORWARD, ModelSize, model_size
 from miniplm.recipe import CANDIDATES, Recipe
+from miniplm.road import Road, Step
 from miniplm.scaling.regime import TOKENS_PER_PARAM
 from miniplm.training.config import TrainingConfig
 

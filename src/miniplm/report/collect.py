@@ -31,7 +31,7 @@ from miniplm.report.findings import equal_loss_rows, regime_sentences, verdict_s
 from miniplm.report.page import render_page
 from miniplm.report.selection_summary import summarise_selection
 from miniplm.selection.config import SelectionConfig
-from miniplm.training.trainer import METRICS_NAME, read_metrics
+from miniplm.training.metrics import METRICS_NAME, read_metrics
 
 PAGE_NAME = "index.html"
 _SCORERS: Mapping[str, Role] = {"teacher": "teacher", "reference": "reference"}

@@ -17,15 +17,9 @@ from miniplm.data.loader import IGNORED, make_batch, padded_width
 from miniplm.data.shards import Shard, open_shards
 from miniplm.errors import ModelError
 from miniplm.manifest import Outcome
-from miniplm.model import (
-    Dtype,
-    check_causal_head,
-    check_length,
-    check_vocabulary,
-    hidden_states,
-    model_size,
-    output_layer,
-)
+from miniplm.model import Dtype, hidden_states, output_layer
+from miniplm.model_checks import check_causal_head, check_length, check_vocabulary
+from miniplm.model_size import model_size
 from miniplm.runtime.progress import Advance, progress
 from miniplm.scoring.config import ScoringConfig
 from miniplm.scoring.log_probs import target_log_probs

@@ -9,17 +9,9 @@ from miniplm.data.shards import open_shards, shard_prefixes
 from miniplm.data.tokenizer import load_tokenizer
 from miniplm.errors import ArtefactError
 from miniplm.manifest import Outcome, write_atomically
-from miniplm.model import (
-    TRAINING_TO_FORWARD,
-    ModelConfig,
-    ModelSize,
-    build_model,
-    check_causal_head,
-    check_vocabulary,
-    model_config,
-    model_size,
-    quiet_transformers,
-)
+from miniplm.model import ModelConfig, build_model, model_config, quiet_transformers
+from miniplm.model_checks import check_causal_head, check_vocabulary
+from miniplm.model_size import TRAINING_TO_FORWARD, ModelSize, model_size
 from miniplm.training.checkpoint import TrainingState
 from miniplm.training.config import TrainingConfig
 from miniplm.training.model_card import CardFacts, model_card

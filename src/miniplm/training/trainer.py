@@ -4,10 +4,8 @@ Axes: B sequences, T positions.
 """
 
 import contextlib
-import json
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +17,7 @@ from numpy.typing import NDArray
 
 from miniplm.data.loader import SequenceStore, global_batch
 from miniplm.errors import TrainingError
-from miniplm.manifest import write_atomically
-from miniplm.model import TRAINING_TO_FORWARD
+from miniplm.model_size import TRAINING_TO_FORWARD
 from miniplm.runtime.devices import best_device
 from miniplm.runtime.log import logger
 from miniplm.runtime.progress import Advance, progress
@@ -32,13 +29,13 @@ from miniplm.training.checkpoint import (
     save_checkpoint,
 )
 from miniplm.training.config import BudgetConfig, TrainingConfig
+from miniplm.training.metrics import METRICS_NAME, appending, drop_metrics_after
 from miniplm.training.objective import SequenceLoss
 from miniplm.training.schedule import cosine_with_warmup
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-METRICS_NAME = "metrics.jsonl"
 CHECKPOINTS_FOLDER = "checkpoints"
 _MICRO_BATCH_POSITIONS = 8192
 _EVALUATIONS = 20
@@ -160,14 +157,14 @@ class _Run:
             torch.manual_seed(self.seed)
         self.model.train()
         if self.accelerator.is_main_process:
-            _drop_metrics_after(self.folder / METRICS_NAME, state.step)
+            drop_metrics_after(self.folder / METRICS_NAME, state.step)
         return state
 
     def steps(self, state: TrainingState, advance: Advance) -> TrainingState:
         """All steps that are left."""
         started = time.monotonic() - state.seconds
         metrics_path = self.folder / METRICS_NAME
-        with _append(metrics_path, enabled=self.accelerator.is_main_process) as write:
+        with appending(metrics_path, enabled=self.accelerator.is_main_process) as write:
             if state.step == 0 and self.held_out:
                 write({"step": 0, "num_tokens": 0, "flops": 0.0, **self._held_out_loss()})
             for step in range(state.step, self.num_steps):
@@ -302,36 +299,3 @@ def _optimizer(model: torch.nn.Module, config: TrainingConfig) -> torch.optim.Ad
     return torch.optim.AdamW(
         groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, fused=True
     )
-
-
-@contextlib.contextmanager
-def _append(path: Path, *, enabled: bool) -> Iterator[Any]:
-    """A function that appends a JSON line to a file and flushes it."""
-    if not enabled:
-        yield lambda record: None
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-
-        def write(record: dict[str, Any]) -> None:
-            file.write(json.dumps(record) + "\n")
-            file.flush()
-
-        yield write
-
-
-def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The lines of a `metrics.jsonl`; a line cut off by a kill is left out."""
-    records = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        with contextlib.suppress(json.JSONDecodeError):
-            records.append(json.loads(line))
-    return records
-
-
-def _drop_metrics_after(path: Path, step: int) -> None:
-    """Forget what was logged after the checkpoint that training goes on from."""
-    if not path.exists():
-        return
-    kept = [r for r in read_metrics(path) if r["step"] <= step] if step else []
-    write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept))

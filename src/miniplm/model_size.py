@@ -1,0 +1,67 @@
+"""Parameters and FLOPs of a model, counted from its shape."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from miniplm.errors import ModelError
+from miniplm.model import CONFIG_ERRORS, output_layer
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+TRAINING_TO_FORWARD = 3
+"""Training FLOPs over forward FLOPs: the backward pass costs twice the forward one."""
+
+
+@dataclass(frozen=True)
+class ModelSize:
+    """Parameters of a model, counted from its shape."""
+
+    num_params: int
+    num_embedding_params: int
+    forward_flops_per_token: float
+    """For one token of a full-length sequence: matrix products and attention, output layer too."""
+
+
+def model_size(config: "PretrainedConfig", length: int) -> ModelSize:
+    """Count a model's parameters and FLOPs from its shape, without making its weights.
+
+    Forward FLOPs per token: 2 for each weight of a matrix product, the output layer included,
+    plus 4 * T * D for each attention layer (query times key, and weights times value, over the
+    full square as hardware counters do).
+
+    Args:
+        config: The `transformers` config.
+        length: Tokens per sequence, T.
+
+    Raises:
+        ModelError: The config is not that of a causal language model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.pytorch_utils import Conv1D
+
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except (*CONFIG_ERRORS, AssertionError, RuntimeError) as error:
+        reason = str(error).strip().partition("\n")[0][:300]
+        raise ModelError(
+            f"cannot build a causal language model of family {config.model_type!r}: {reason}"
+        ) from error
+    embedding = model.get_input_embeddings().weight
+    output_weight, _ = output_layer(model)
+    tied = output_weight is embedding
+    num_params = sum(parameter.numel() for parameter in model.parameters())
+    kinds = (torch.nn.Linear, torch.nn.Conv1d, Conv1D)
+    products = sum(m.weight.numel() for m in model.modules() if isinstance(m, kinds))
+    heads = getattr(config, "num_attention_heads", None)
+    attention = 0
+    if heads and config.model_type not in ("mamba", "mamba2"):
+        head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
+        attention = 4 * length * heads * head_dim * config.num_hidden_layers
+    return ModelSize(
+        num_params=num_params,
+        num_embedding_params=embedding.numel() + (0 if tied else output_weight.numel()),
+        forward_flops_per_token=float(2 * products + attention),
+    )

@@ -1,0 +1,71 @@
+"""What can be known to be wrong with a recipe before any work is done."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from miniplm.data.documents import corpus_fingerprint
+from miniplm.errors import ConfigError, MiniPLMError
+from miniplm.model import ModelConfig, model_config, released_config
+from miniplm.model_checks import check_shape
+from miniplm.recipe import Recipe
+
+_PREFLIGHT_VOCABULARY = 50_304
+
+
+def preflight(recipe: Recipe) -> None:
+    """Find out what is wrong with folder, corpora and models of a recipe before any work is done.
+
+    Models from scratch are built without weights. Released ones are asked for their config and
+    tokenizer only.
+
+    Raises:
+        ConfigError: Lists every fault found.
+    """
+    faults: list[str] = []
+    run_dir = Path(recipe.run_dir).expanduser()
+    if any(place.exists() and not place.is_dir() for place in (run_dir, *run_dir.parents)):
+        faults.append(f"run_dir: {recipe.run_dir!r} is, or lies in, a file; give a folder")
+    for section in ("corpus", "held_out_corpus"):
+        if getattr(recipe, section):
+            _try(faults, "", partial(corpus_fingerprint, getattr(recipe, section)))
+    models: dict[str, ModelConfig] = {"teacher": recipe.teacher, "reference": recipe.reference}
+    models |= {f"students.{name}": student for name, student in recipe.students.items()}
+    for place, config in models.items():
+        _try(faults, place, partial(_check_model, config, recipe))
+    if recipe.tokenizer.name:
+        _try(faults, "tokenizer", partial(_check_tokenizers, recipe))
+    if faults:
+        raise ConfigError("the recipe", list(dict.fromkeys(faults)))
+
+
+def _try(faults: list[str], place: str, check: Callable[[], object]) -> None:
+    try:
+        check()
+    except ConfigError as error:
+        faults += error.faults
+    except MiniPLMError as error:
+        faults.append(f"{place}: {error}" if place else str(error))
+
+
+def _check_model(config: ModelConfig, recipe: Recipe) -> None:
+    length = recipe.packing.max_length
+    if config.from_scratch:
+        check_shape(model_config(config, _PREFLIGHT_VOCABULARY, length))
+    else:
+        released_config(config)
+
+
+def _check_tokenizers(recipe: Recipe) -> None:
+    from miniplm.data.tokenizer import check_same_tokenizer, load_tokenizer
+
+    assert recipe.tokenizer.name is not None
+    ours = load_tokenizer(
+        recipe.tokenizer.name,
+        revision=recipe.tokenizer.revision,
+        trust_remote_code=recipe.tokenizer.trust_remote_code,
+    )
+    for role in ("teacher", "reference"):
+        name = getattr(recipe, role).name
+        if name is not None and name != recipe.tokenizer.name:
+            check_same_tokenizer(ours, name, role)

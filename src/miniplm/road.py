@@ -1,0 +1,385 @@
+"""The road of a recipe: which stages it has, in which order, and what each depends on.
+
+A `Step` ties a stage's spec (from which follows whether its output still holds) to the function
+that does the work. Fingerprints are chained: a step's spec names the fingerprints of the steps it
+reads, so that changing one field redoes exactly what depends on it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from miniplm.data.documents import corpus_fingerprint
+from miniplm.data.tokenization import TOKENIZER_FOLDER, TokenizationConfig, tokenize_corpus
+from miniplm.errors import ConfigError
+from miniplm.manifest import Outcome, StageSpec, is_complete
+from miniplm.model import Dtype, ModelConfig, load_model
+from miniplm.recipe import CANDIDATES, Recipe, ScorerConfig, StudentConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from miniplm.report.collect import RunFiles
+    from miniplm.scoring.scorer import ScoringModel
+
+SHARDS_FOLDER = "shards"
+TEXT = "text"
+PAGE_FORMAT = 1
+"""Raised when the page says more from the same results."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a run.
+
+    Args:
+        folder: Where it writes.
+        spec: What its output depends on.
+        needs: The steps it reads.
+        work: Does it, given the folder.
+    """
+
+    folder: Path
+    spec: StageSpec
+    needs: tuple["Step", ...]
+    work: Callable[[Path], Outcome] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Such as `score/teacher`."""
+        return self.spec.name
+
+    @property
+    def kind(self) -> str:
+        """The subcommand that runs it."""
+        first = self.name.partition("/")[0]
+        return "export" if first == TEXT else first
+
+    @property
+    def instance(self) -> str:
+        """What it works on, such as `teacher`; empty where there is one only."""
+        return self.name.partition("/")[2]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether its output is there and still what the recipe asks for."""
+        return is_complete(self.folder, self.spec)
+
+
+class Road:
+    """All steps of a recipe, in an order in which each comes after what it needs."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+        self.run_dir = Path(recipe.run_dir).expanduser()
+        self.steps: list[Step] = []
+        self._tokenize = self._add_tokenize()
+        self._models = {
+            role: self._add_scorer(role, getattr(recipe, role)) for role in ("teacher", "reference")
+        }
+        self._scores = {role: self._add_score(role) for role in self._models}
+        self._corpora = {name: self._add_selection(name) for name in recipe.selections}
+        for name, student in recipe.students.items():
+            self._models[name] = self._add_student(name, student)
+        evaluations = [self._add_evaluation(name) for name in self._models]
+        self._add_report(evaluations)
+
+    def step(self, name: str) -> Step:
+        """The step of this name.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        for step in self.steps:
+            if step.name == name:
+                return step
+        names = ", ".join(step.name for step in self.steps)
+        raise ConfigError("the recipe", [f"has no step {name!r}; it has {names}"])
+
+    def _add(
+        self,
+        name: str,
+        config: dict[str, object],
+        needs: dict[str, Step],
+        work: Callable[[Path], Outcome],
+        inputs: dict[str, str] | None = None,
+    ) -> Step:
+        """Add a step; `inputs` are fingerprints besides, or instead of, those of `needs`."""
+        chained = {role: step.spec.fingerprint for role, step in needs.items()}
+        step = Step(
+            folder=self.run_dir / name,
+            spec=StageSpec(name, config, {**chained, **(inputs or {})}),
+            needs=tuple(needs.values()),
+            work=work,
+        )
+        self.steps.append(step)
+        return step
+
+    def _add_tokenize(self) -> Step:
+        recipe = self.recipe
+        inputs = {"corpus": corpus_fingerprint(recipe.corpus)}
+        if recipe.held_out_corpus:
+            inputs["held_out_corpus"] = corpus_fingerprint(recipe.held_out_corpus)
+        if recipe.tokenizer.name:
+            origin = ModelConfig(name=recipe.tokenizer.name).origin_fingerprint
+            inputs["tokenizer"] = origin
+        sections = ("corpus", "held_out_corpus", "splits", "tokenizer", "packing", "seed")
+        fingerprinted = recipe.fingerprinted()
+        config = TokenizationConfig(
+            corpus=recipe.corpus,
+            splits=recipe.splits,
+            tokenizer=recipe.tokenizer,
+            packing=recipe.packing,
+            seed=recipe.seed,
+            held_out_corpus=recipe.held_out_corpus,
+        )
+        step = self._add(
+            "tokenize",
+            {section: fingerprinted[section] for section in sections},
+            {},
+            lambda folder: tokenize_corpus(config, folder),
+            inputs,
+        )
+        # text that is only evaluated on does not change the other splits
+        other = [section for section in sections if section != "held_out_corpus"]
+        self._splits = StageSpec(
+            "tokenize",
+            {section: fingerprinted[section] for section in other},
+            {role: value for role, value in inputs.items() if role != "held_out_corpus"},
+        ).fingerprint
+        return step
+
+    def _split(self, name: str) -> Path:
+        return self._tokenize.folder / name
+
+    @property
+    def _tokenizer(self) -> Path:
+        return self._tokenize.folder / TOKENIZER_FOLDER
+
+    def _add_scorer(self, role: str, config: ScorerConfig) -> Step | None:
+        """The training of a teacher or reference; None for a released one."""
+        if config.training is None:
+            return None
+        needs = {"tokenize": self._tokenize}
+        return self._add_training(role, config, self._split(role), f"the {role} split", role, needs)
+
+    def _add_training(
+        self,
+        name: str,
+        config: ModelConfig,
+        shards: Path,
+        corpus: str,
+        split: str,
+        needs: dict[str, Step],
+    ) -> Step:
+        recipe = self.recipe
+        if isinstance(config, ScorerConfig):
+            assert config.training is not None
+            training = config.training
+        else:
+            training = recipe.student_training(name)
+
+        def work(folder: Path) -> Outcome:
+            from miniplm.training.student import TrainInputs, train_model
+
+            inputs = TrainInputs(
+                shards=shards,
+                corpus=corpus,
+                tokenizer=self._tokenizer,
+                held_out=self._split("held_out"),
+                held_out_sequences=recipe.evaluation.held_out_sequences_while_training,
+            )
+            return train_model(name, config, training, inputs, recipe.seed, folder)
+
+        shape = config.model_dump(mode="json", include={"config_from", "shape"})
+        return self._add(
+            f"train/{name}",
+            {
+                **shape,
+                "training": training.fingerprinted(),
+                "seed": recipe.seed,
+                "split": split,
+            },
+            needs,
+            work,
+            {"origin": config.origin_fingerprint, "tokenize": self._splits},
+        )
+
+    def _add_score(self, role: str) -> Step:
+        scoring = self.recipe.scoring
+
+        def work(folder: Path) -> Outcome:
+            from miniplm.scoring.scorer import score_shards
+
+            scorer = self._load(role, scoring.dtype)
+            return score_shards(
+                scorer, self._split(CANDIDATES), self._token_bytes(), scoring, folder
+            )
+
+        return self._add(
+            f"score/{role}",
+            {"scoring": scoring.fingerprinted(), **self._model_identity(role)},
+            self._with_model(role, {"tokenize": self._tokenize}),
+            work,
+            {"tokenize": self._splits},
+        )
+
+    def _add_selection(self, name: str) -> Step:
+        """Selection and export of one refined corpus; returns the export step."""
+        recipe = self.recipe
+        config = recipe.selections[name]
+        needs = {"tokenize": self._tokenize, **self._scores}
+
+        def select(folder: Path) -> Outcome:
+            from miniplm.selection.selector import select_sequences
+
+            teacher, reference = self._scores["teacher"].folder, self._scores["reference"].folder
+            shards = self._split(CANDIDATES)
+            return select_sequences(shards, teacher, reference, config, recipe.seed, folder)
+
+        def export(folder: Path) -> Outcome:
+            from miniplm.export.exporter import export_corpus
+
+            shards = self._split(CANDIDATES)
+            return export_corpus(shards, selected.folder, folder)
+
+        def export_text(folder: Path) -> Outcome:
+            from miniplm.export.text import export_text as write_text
+
+            assert recipe.export.text is not None
+            shards = exported.folder / SHARDS_FOLDER
+            return write_text(shards, self._tokenizer, recipe.export.text, folder)
+
+        selected = self._add(
+            f"select/{name}",
+            {**config.fingerprinted(), "seed": recipe.seed},
+            needs,
+            select,
+            {"tokenize": self._splits},
+        )
+        exported = self._add(
+            f"export/{name}",
+            {},
+            {"tokenize": self._tokenize, "selection": selected},
+            export,
+            {"tokenize": self._splits},
+        )
+        if recipe.export.text is not None:
+            self._add(
+                f"{TEXT}/{name}",
+                {"form": recipe.export.text},
+                {"tokenize": self._tokenize, "corpus": exported},
+                export_text,
+                {"tokenize": self._splits},
+            )
+        return exported
+
+    def _add_student(self, name: str, config: StudentConfig) -> Step:
+        if config.corpus == CANDIDATES:
+            shards, corpus = self._split(CANDIDATES), "all candidates"
+            needs = {"tokenize": self._tokenize}
+        else:
+            step = self._corpora[config.corpus]
+            shards = step.folder / SHARDS_FOLDER
+            corpus = f"the refined corpus {config.corpus!r}"
+            needs = {"tokenize": self._tokenize, "corpus": step}
+        split = CANDIDATES if config.corpus == CANDIDATES else "refined"
+        return self._add_training(name, config, shards, corpus, split, needs)
+
+    def _add_evaluation(self, name: str) -> Step:
+        evaluation = self.recipe.evaluation
+
+        def work(folder: Path) -> Outcome:
+            from miniplm.evaluation.held_out import evaluate_model
+
+            scorer = self._load(name, evaluation.dtype)
+            return evaluate_model(scorer, self._split("held_out"), self._token_bytes(), folder)
+
+        return self._add(
+            f"evaluate/{name}",
+            {"dtype": evaluation.dtype, **self._model_identity(name)},
+            self._with_model(name, {"tokenize": self._tokenize}),
+            work,
+        )
+
+    def _add_report(self, evaluations: Sequence[Step]) -> None:
+        def work(folder: Path) -> Outcome:
+            from miniplm.report.collect import write_report
+
+            return write_report(run_files(self.recipe, self), folder)
+
+        corpora = [step for step in self.steps if step.kind == "select"]
+        needs = {step.name: step for step in [self._tokenize, *corpora, *evaluations]}
+        shown = {"recipe": recipe_yaml(self.recipe), "format": PAGE_FORMAT}
+        self._add("report", shown, needs, work)
+
+    def _with_model(self, name: str, needs: dict[str, Step]) -> dict[str, Step]:
+        step = self._models[name]
+        return {**needs, "model": step} if step else needs
+
+    def _model_identity(self, name: str) -> dict[str, object]:
+        """What tells a released model from another; nothing for one that a step trains."""
+        if self._models[name]:
+            return {}
+        config: ScorerConfig = getattr(self.recipe, name)
+        return {
+            "name": config.name,
+            "revision": config.revision,
+            "origin": config.origin_fingerprint,
+        }
+
+    def _load(self, name: str, dtype: Dtype) -> "ScoringModel":
+        from miniplm.data.tokenizer import check_same_tokenizer, load_tokenizer
+        from miniplm.runtime.devices import place
+        from miniplm.scoring.scorer import ScoringModel
+        from miniplm.training.student import MODEL_FOLDER
+
+        step = self._models[name]
+        if step:
+            model = load_model(step.folder / MODEL_FOLDER, dtype=dtype)
+            return ScoringModel(place(model), name, step.spec.fingerprint, dtype)
+        config: ScorerConfig = getattr(self.recipe, name)
+        assert config.name is not None
+        check_same_tokenizer(load_tokenizer(self._tokenizer), config.name, name)
+        model = load_model(
+            config.name,
+            dtype=dtype,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+        )
+        return ScoringModel(place(model), config.name, config.origin_fingerprint, dtype)
+
+    def _token_bytes(self) -> "NDArray[np.int64]":
+        from miniplm.data.tokenizer import load_tokenizer, token_table
+
+        return token_table(load_tokenizer(self._tokenizer)).num_bytes_V
+
+
+def recipe_yaml(recipe: Recipe) -> str:
+    """What was given of a recipe, as YAML."""
+    content = recipe.model_dump(mode="json", exclude_unset=True)
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+
+
+def run_files(recipe: Recipe, road: Road | None = None) -> "RunFiles":
+    """A run as the report sees it."""
+    from miniplm.report.collect import RunFiles
+
+    road = road or Road(recipe)
+    scorers = {"teacher": recipe.teacher, "reference": recipe.reference}
+    origins = {role: scorer.name or f"the {role} split" for role, scorer in scorers.items()}
+    for name, student in recipe.students.items():
+        everything = student.corpus == CANDIDATES
+        origins[name] = "all candidates" if everything else f"selection {student.corpus!r}"
+    return RunFiles(
+        run_dir=road.run_dir,
+        title=recipe.name,
+        stages=[step.name for step in road.steps if step.kind != "report"],
+        origins=origins,
+        selections=recipe.selections,
+        recipe_yaml=recipe_yaml(recipe),
+    )
