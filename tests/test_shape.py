@@ -12,7 +12,8 @@ import miniplm
 SOURCE = Path(miniplm.__file__).parent
 # the road of docs/architecture.md: a place imports from itself and from places before it
 ROAD = (
-    "errors config manifest stage_runner model model_checks model_size runtime data scoring selection export "
+    "errors config manifest stage_runner model model_checks model_size runtime data scoring "
+    "selection export "
     "training evaluation scaling report recipe presets recipe_text road preflight pipeline "
     "planning cli"
 ).split()
