@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from miniplm.data import packing
 from miniplm.data.packing import DomainPacker, row_ends
-from miniplm.data.splits import SPLITS, SplitsConfig, source_of, split_of
+from miniplm.data.splits import SPLITS, SplitAssigner, SplitsConfig, source_of
 
 EOS, STOP = 0, 1
 ENDS_SENTENCE = np.zeros(64, dtype=bool)
@@ -81,27 +81,43 @@ def test_packing_loses_nothing_and_does_not_depend_on_blocks(documents, max_leng
     assert [row.sources for row in in_blocks] == [row.sources for row in rows]
 
 
+def deal(config, documents, seed=1):
+    """Split of each (id, domain, bytes)."""
+    assigner = SplitAssigner(config, seed)
+    return [assigner.assign(*document) for document in documents]
+
+
 def test_parts_of_one_source_share_a_split():
     config = SplitsConfig(reference=0.3, teacher=0.3, held_out=0.2)
     assert source_of("book#012") == source_of("book#007") == "book"
-    for book in range(50):
-        assert len({split_of(f"book-{book}#{part}", 7, config) for part in range(9)}) == 1
+    documents = [(f"book-{n % 50}#{n}", "books", 100 + n) for n in range(400)]
+    found = {}
+    for (name, _, _), split in zip(documents, deal(config, documents), strict=True):
+        found.setdefault(source_of(name), set()).add(split)
+    assert all(len(splits) == 1 for splits in found.values())
+    assert len(set().union(*found.values())) == 4
 
 
-def test_split_shares_are_met_and_the_seed_matters():
+def test_every_domain_gets_its_shares_even_with_sources_of_odd_sizes():
     config = SplitsConfig(reference=0.3, teacher=0.1, held_out=0.2)
-    found = [split_of(f"document-{index}", 1, config) for index in range(20_000)]
-    shares = [found.count(split) / len(found) for split in SPLITS]
-    assert shares == pytest.approx([0.4, 0.3, 0.1, 0.2], abs=0.02)
-    assert found != [split_of(f"document-{index}", 2, config) for index in range(20_000)]
+    generator = np.random.default_rng(0)
+    sizes = {"even": [1000] * 3000, "odd": generator.pareto(1.5, 3000) * 1000 + 10}
+    documents = [(f"{d}-{n}", d, int(size)) for d in sizes for n, size in enumerate(sizes[d])]
+    splits = deal(config, documents)
+    for domain in sizes:
+        here = [(s, size) for (_, d, size), s in zip(documents, splits, strict=True) if d == domain]
+        total = sum(size for _, size in here)
+        shares = [sum(size for s, size in here if s == split) / total for split in SPLITS]
+        assert shares == pytest.approx([0.4, 0.3, 0.1, 0.2], abs=0.01)
 
 
-def test_changing_another_share_moves_no_held_out_document():
-    small = SplitsConfig(reference=0.1, teacher=0.0, held_out=0.2)
-    large = SplitsConfig(reference=0.3, teacher=0.2, held_out=0.2)
-    for index in range(2000):
-        name = f"document-{index}"
-        assert (split_of(name, 3, small) == "held_out") == (split_of(name, 3, large) == "held_out")
+def test_the_seed_decides_and_a_share_of_zero_gets_nothing():
+    config = SplitsConfig(reference=0.3, teacher=0.0, held_out=0.2)
+    documents = [(f"d{n}", "text", 100) for n in range(500)]
+    first = deal(config, documents, seed=1)
+    assert first == deal(config, documents, seed=1)
+    assert first != deal(config, documents, seed=2)
+    assert "teacher" not in first
 
 
 def test_shares_that_leave_no_candidates_are_refused():

@@ -6,7 +6,7 @@ import pytest
 from miniplm.data.documents import CorpusConfig, Tally, read_documents
 from miniplm.data.packing import PackingConfig
 from miniplm.data.shards import open_shards
-from miniplm.data.splits import SplitsConfig, split_of
+from miniplm.data.splits import SplitAssigner, SplitsConfig
 from miniplm.data.tokenization import TokenizationConfig, tokenize_corpus
 from miniplm.data.tokenizer import TokenizerConfig, load_tokenizer
 from miniplm.errors import DocumentError
@@ -58,10 +58,12 @@ def test_documents_stay_whole_in_one_split_and_none_is_lost(tokenized, corpus_fo
     documents = list(
         read_documents(CorpusConfig(source="files", paths=(str(corpus_folder),)), Tally())
     )
+    assigner = SplitAssigner(SPLITS, 3)
+    dealt = {d.id: assigner.assign(d.id, d.domain, len(d.text.encode())) for d in documents}
     seen = set()
     for split, counts in outcome.facts["splits"].items():
         found = pieces(folder, split)
-        expected = {d.id: d for d in documents if split_of(d.id, 3, SPLITS) == split}
+        expected = {d.id: d for d in documents if dealt[d.id] == split}
         assert set(found) == set(expected)
         assert counts["num_documents"] == len(expected)
         for name, parts in found.items():  # rows are shuffled, so parts come in any order

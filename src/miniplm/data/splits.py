@@ -1,4 +1,4 @@
-"""Which split a document belongs to: a pure function of its source and the seed."""
+"""Which split a document belongs to."""
 
 import hashlib
 from typing import Literal
@@ -46,17 +46,42 @@ def unit_hash(text: str, seed: int) -> float:
     return int.from_bytes(digest.digest(), "big") / 2**64
 
 
-def split_of(document_id: str, seed: int, config: SplitsConfig) -> Split:
-    """The split of a document.
+class SplitAssigner:
+    """Deals the documents of a corpus, in order, to the splits.
 
-    Held-out documents are cut off first, so that changing another share never moves a document
-    into or out of the held-out split.
+    Chance decides (a hash of source and seed), among the splits that are behind their share of the
+    domain's bytes. So each split is a fair sample of every domain, even where a domain has few
+    sources of very different sizes: a reference trained on a lopsided split scores lopsidedly.
+    The result depends on config, seed and the documents in their order, and on nothing else.
     """
-    position = unit_hash(source_of(document_id), seed)
-    if position < config.held_out:
-        return "held_out"
-    if position < config.held_out + config.reference:
-        return "reference"
-    if position < config.held_out + config.reference + config.teacher:
-        return "teacher"
-    return "candidates"
+
+    def __init__(self, config: SplitsConfig, seed: int) -> None:
+        taken = {split: float(getattr(config, split)) for split in SPLITS[1:]}
+        self._shares: dict[Split, float] = {"candidates": 1.0 - sum(taken.values()), **taken}
+        self._seed = seed
+        self._bytes: dict[str, dict[Split, int]] = {}
+        self._parts: dict[str, Split] = {}
+
+    def assign(self, document_id: str, domain: str, num_bytes: int) -> Split:
+        """The split of the next document; parts of one source all go where the first went."""
+        held = self._bytes.setdefault(domain, dict.fromkeys(SPLITS, 0))
+        source = source_of(document_id)
+        split = self._parts.get(source)
+        if split is None:
+            split = self._draw(source, held, num_bytes)
+            if source != document_id:  # only sources in parts have to be remembered
+                self._parts[source] = split
+        held[split] += num_bytes
+        return split
+
+    def _draw(self, source: str, held: dict[Split, int], num_bytes: int) -> Split:
+        total = sum(held.values()) + num_bytes
+        lacking = {
+            split: max(0.0, share * total - held[split]) for split, share in self._shares.items()
+        }
+        position = unit_hash(source, self._seed) * sum(lacking.values())
+        for split, lack in lacking.items():
+            if position < lack:
+                return split
+            position -= lack
+        return "candidates"

@@ -19,7 +19,7 @@ from miniplm.data.documents import CorpusConfig, Document, Tally, estimate_bytes
 from miniplm.data.packing import DomainPacker, PackingConfig
 from miniplm.data.shards import make_sidecar, write_shard
 from miniplm.data.spill import Spill, open_spills
-from miniplm.data.splits import SPLITS, Split, SplitsConfig, split_of, unit_hash
+from miniplm.data.splits import SPLITS, Split, SplitAssigner, SplitsConfig, unit_hash
 from miniplm.data.tokenizer import (
     TokenizerConfig,
     TokenTable,
@@ -105,13 +105,14 @@ def _training_texts(config: TokenizationConfig) -> Iterator[str]:
     """A sample of the corpus, spread over all of it, without held-out documents."""
     budget = config.tokenizer.train_bytes
     share = budget / max(1, estimate_bytes(config.corpus))
+    splits = SplitAssigner(config.splits, config.seed)
     with progress("tokenizer", min(budget, estimate_bytes(config.corpus)) / 1e6, "MB") as advance:
         for document in read_documents(config.corpus, Tally()):
-            if split_of(document.id, config.seed, config.splits) == "held_out":
+            size = len(document.text.encode())
+            if splits.assign(document.id, document.domain, size) == "held_out":
                 continue
             if unit_hash(document.id, config.seed + 1) >= share:
                 continue
-            size = len(document.text.encode())
             advance(size / 1e6)
             yield document.text
             budget -= size
@@ -128,10 +129,12 @@ def _pack_corpus(
 ) -> "_Packers":
     packers = _Packers(table, config.packing.max_length, spills)
 
-    def split_by_hash(document_id: str) -> Split:
-        return split_of(document_id, config.seed, config.splits)
+    splits = SplitAssigner(config.splits, config.seed)
 
-    _feed(config.corpus, tokenizer, tally, packers, split_by_hash)
+    def deal(document: Document) -> Split:
+        return splits.assign(document.id, document.domain, len(document.text.encode()))
+
+    _feed(config.corpus, tokenizer, tally, packers, deal)
     if config.held_out_corpus is not None:
         _feed(config.held_out_corpus, tokenizer, tally, packers, lambda _: "held_out")
     packers.flush()
@@ -177,13 +180,13 @@ def _feed(
     tokenizer: "PreTrainedTokenizerBase",
     tally: Tally,
     packers: _Packers,
-    split_for: Callable[[str], Split],
+    split_for: Callable[[Document], Split],
 ) -> None:
     with progress("tokenize", estimate_bytes(corpus) / 1e6, "MB") as advance:
         for batch in _batches(read_documents(corpus, tally)):
             texts = [document.text for document in batch]
             for document, ids in zip(batch, encode_batch(tokenizer, texts), strict=True):
-                packers.add(ids, document, split_for(document.id))
+                packers.add(ids, document, split_for(document))
             advance(sum(len(text) for text in texts) / 1e6)
 
 
