@@ -17,7 +17,10 @@ _OVERRIDES = "OVERRIDES change fields of the recipe for this call, such as train
 
 
 class _Group(click.Group):
-    """Prints errors that a user can act on without a traceback."""
+    """Prints errors that a user can act on without a traceback, and commands in their order."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
         try:
@@ -33,7 +36,10 @@ class _Group(click.Group):
             sys.exit(130)
 
 
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=_Group,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+)
 @click.version_option(metadata.version("miniplm"), package_name="miniplm")
 @click.option("-v", "--verbose", is_flag=True, help="Say more while working.")
 def main(verbose: bool) -> None:

@@ -26,7 +26,7 @@ class ConfigError(MiniPLMError):
         self.source = source
         self.faults = tuple(faults)
         count = "1 fault" if len(self.faults) == 1 else f"{len(self.faults)} faults"
-        lines = "\n".join(f"  - {fault}" for fault in self.faults)
+        lines = "\n".join("  - " + fault.replace("\n", "\n    ") for fault in self.faults)
         super().__init__(f"{source}: {count}\n{lines}")
 
 

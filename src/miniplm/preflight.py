@@ -28,7 +28,8 @@ def preflight(recipe: Recipe) -> None:
         faults.append(f"run_dir: {recipe.run_dir!r} is, or lies in, a file; give a folder")
     for section in ("corpus", "held_out_corpus"):
         if getattr(recipe, section):
-            _try(faults, "", partial(corpus_fingerprint, getattr(recipe, section)))
+            place = "" if section == "corpus" else section
+            _try(faults, place, partial(corpus_fingerprint, getattr(recipe, section)))
     models: dict[str, ModelConfig] = {"teacher": recipe.teacher, "reference": recipe.reference}
     models |= {f"students.{name}": student for name, student in recipe.students.items()}
     for place, config in models.items():
