@@ -15,7 +15,8 @@ def demo() -> Content:
     """The whole road on the text that every Python carries: ten minutes on two cores."""
     small = {"family": "qwen2", "hidden_size": 48, "intermediate_size": 128, "num_layers": 2,
              "num_heads": 3, "tie_embeddings": True}  # fmt: skip
-    large = {**small, "hidden_size": 128, "intermediate_size": 352, "num_layers": 3, "num_heads": 4}
+    smaller = {**small, "hidden_size": 32, "intermediate_size": 88, "num_heads": 2}
+    large = {**small, "hidden_size": 96, "intermediate_size": 256, "num_layers": 3}
     training = {
         "lr": 4e-3, "warmup_steps": 30, "global_batch_size": 32, "checkpoint_every_steps": 100,
         "eval_every_steps": 20, "budget": {"tokens": 2_750_000},
@@ -30,9 +31,12 @@ def demo() -> Content:
         "packing": {"max_length": 256, "sequences_per_shard": 4096},
         "teacher": {
             "shape": large,
-            "training": {**training, "lr": 2e-3, "budget": {"tokens": 2_000_000}},
+            "training": {**training, "lr": 3e-3, "budget": {"tokens": 3_400_000}},
         },
-        "reference": {"shape": small, "training": training},
+        "reference": {
+            "shape": smaller,
+            "training": {**training, "budget": {"tokens": 1_850_000}},
+        },
         "selections": {"refined": {"ratio": 0.5}},
         "training": training,
         "students": {
@@ -99,12 +103,9 @@ def small() -> Content:
         "name": "MiniPLM on my text",
         "run_dir": "runs/small",
         "corpus": {"source": "files", "paths": ["corpus/*.jsonl.zst"], "share": 1.0},
-        "splits": {"reference": 0.16, "teacher": 0.2, "held_out": 0.02},
+        "splits": {"reference": 0.1, "teacher": 0.27, "held_out": 0.02},
     }
-    content["teacher"]["training"]["budget"] = {"tokens": 4_000_000}
-    content["reference"]["training"] = {
-        **content["reference"]["training"], "budget": {"tokens": 3_100_000},
-    }  # fmt: skip
+    content["teacher"]["training"]["budget"] = {"tokens": 6_000_000}
     content["training"] = {**content["training"], "budget": {"tokens": 6_200_000}}
     return content
 
