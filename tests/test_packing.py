@@ -98,6 +98,13 @@ def test_parts_of_one_source_share_a_split():
     assert len(set().union(*found.values())) == 4
 
 
+def test_a_source_without_parts_and_its_parts_stay_together():
+    config = SplitsConfig(reference=0.3, teacher=0.2, held_out=0.2)
+    documents = [(f"d{n}{part}", "text", 100) for n in range(300) for part in ("", "#1", "")]
+    splits = deal(config, documents)
+    assert all(len(set(splits[place : place + 3])) == 1 for place in range(0, 900, 3))
+
+
 def test_every_domain_gets_its_shares_even_with_sources_of_odd_sizes():
     config = SplitsConfig(reference=0.3, teacher=0.1, held_out=0.2)
     generator = np.random.default_rng(0)

@@ -187,6 +187,7 @@ def remove_folder(folder: Path) -> None:
     A kill half way leaves it under a hidden name, which the stage's next run sweeps up.
     """
     doomed = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(doomed, ignore_errors=True)  # of an earlier process of the same number
     folder.rename(doomed)
     shutil.rmtree(doomed)
 

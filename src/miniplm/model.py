@@ -40,7 +40,10 @@ _SHAPE_FIELDS = {
 _DERIVED = {"mamba": {"intermediate_size"}, "mamba2": {"intermediate_size"}}
 """Fields that a family works out itself."""
 
-_LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+_LOGIT_CHANGES = (
+    "final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier",
+    "logits_soft_cap", "output_logit_soft_cap",
+)  # fmt: skip
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
@@ -103,7 +106,6 @@ def model_config(config: ModelConfig, vocab_size: int, max_length: int) -> "Pret
     Raises:
         ModelError: The family is unknown, or does not take these fields.
     """
-    from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
     from transformers import AutoConfig
 
     padded = -(-vocab_size // _VOCABULARY_MULTIPLE) * _VOCABULARY_MULTIPLE
@@ -126,14 +128,19 @@ def model_config(config: ModelConfig, vocab_size: int, max_length: int) -> "Pret
             fields = {**common, **_shape_fields(config.shape), **config.shape.extra}
             made = AutoConfig.for_model(config.shape.family, **fields)
         refuse_unsupported(made)
-    except (*CONFIG_ERRORS, HfHubHTTPError, StrictDataclassError) as error:
+    except config_errors() as error:
         given = config.config_from or (config.shape and config.shape.family)
         reason = str(error).strip().partition("\n")[0][:300]
         raise ModelError(f"cannot make a model config from {given!r}: {reason}") from error
     return made
 
 
-CONFIG_ERRORS = (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
+def config_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:
+    """What `transformers` raises for a config that it cannot read or make, and `more`."""
+    from huggingface_hub.errors import HfHubHTTPError, StrictDataclassError
+
+    ours = (OSError, ValueError, TypeError, KeyError, AttributeError, ArithmeticError)
+    return (*ours, HfHubHTTPError, StrictDataclassError, *more)
 
 
 def released_config(config: ModelConfig) -> "PretrainedConfig":
@@ -149,7 +156,7 @@ def released_config(config: ModelConfig) -> "PretrainedConfig":
             config.name, revision=config.revision, trust_remote_code=config.trust_remote_code
         )
         refuse_unsupported(found)
-    except CONFIG_ERRORS as error:
+    except config_errors() as error:
         reason = str(error).strip().partition("\n")[0][:300]
         raise ModelError(
             f"cannot read the config of {config.name!r}: {reason} Expected the name of a hub "

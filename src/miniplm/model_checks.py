@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from miniplm.errors import ModelError
 from miniplm.model import (
-    CONFIG_ERRORS,
     build_model,
+    config_errors,
     hidden_states,
     output_layer,
     refuse_unsupported,
@@ -99,14 +99,16 @@ def check_shape(config: "PretrainedConfig") -> None:
     Raises:
         ModelError: It is not.
     """
-    fields = config.to_dict()
-    for name in ("layer_types", "mlp_layer_types"):
-        fields.pop(name, None)
+    fields = {**config.to_dict(), "vocab_size": 64}
+    one_layer = {k: v for k, v in fields.items() if k not in ("layer_types", "mlp_layer_types")}
     try:
-        narrow = type(config).from_dict({**fields, "num_hidden_layers": 1, "vocab_size": 64})
+        try:
+            narrow = type(config).from_dict({**one_layer, "num_hidden_layers": 1})
+        except config_errors():  # some families tie other fields to the number of layers
+            narrow = type(config).from_dict(fields)
         model = build_model(narrow, 0).eval()
         check_causal_head(model)
-    except (*CONFIG_ERRORS, AssertionError, RuntimeError) as error:
+    except config_errors(AssertionError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0][:300]
         raise ModelError(
             f"cannot build a causal language model of family {config.model_type!r}: {reason}"

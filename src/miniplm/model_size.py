@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from miniplm.errors import ModelError
-from miniplm.model import CONFIG_ERRORS, output_layer
+from miniplm.model import config_errors, output_layer
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
 TRAINING_TO_FORWARD = 3
 """Training FLOPs over forward FLOPs: the backward pass costs twice the forward one."""
@@ -39,16 +39,24 @@ def model_size(config: "PretrainedConfig", length: int) -> ModelSize:
     """
     import torch
     from transformers import AutoModelForCausalLM
-    from transformers.pytorch_utils import Conv1D
 
     try:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
-    except (*CONFIG_ERRORS, AssertionError, RuntimeError) as error:
+    except config_errors(AssertionError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0][:300]
         raise ModelError(
             f"cannot build a causal language model of family {config.model_type!r}: {reason}"
         ) from error
+    return size_of(model, length)
+
+
+def size_of(model: "PreTrainedModel", length: int) -> ModelSize:
+    """Like `model_size`, of a model that is there."""
+    import torch
+    from transformers.pytorch_utils import Conv1D
+
+    config = model.config
     embedding = model.get_input_embeddings().weight
     output_weight, _ = output_layer(model)
     tied = output_weight is embedding

@@ -54,15 +54,24 @@ def _check_ready(steps: Sequence[Step]) -> None:
     """Refuse to start where something outside of `steps` is missing."""
     coming = {step.name for step in steps}
     for step in steps:
-        for needed in step.needs:
+        for needed in () if step.is_complete else step.needs:
             if needed.name in coming or needed.is_complete:
                 continue
+            needed = _first_missing(needed)  # noqa: PLW2901
             hint = f" --only {needed.instance}" if needed.instance else ""
             raise StageNotReadyError(
                 f"{step.name} builds on {needed.name}, which is not complete for this recipe "
                 f"({needed.folder}). Run `miniplm {needed.kind} RECIPE{hint}` first, or "
                 "`miniplm run RECIPE` for everything."
             )
+
+
+def _first_missing(step: Step) -> Step:
+    """The step to begin with, for this one to become possible."""
+    for needed in step.needs:
+        if not needed.is_complete:
+            return _first_missing(needed)
+    return step
 
 
 def _do(step: Step, road: Road) -> Manifest:

@@ -67,6 +67,6 @@ def _check_tokenizers(recipe: Recipe) -> None:
         trust_remote_code=recipe.tokenizer.trust_remote_code,
     )
     for role in ("teacher", "reference"):
-        name = getattr(recipe, role).name
-        if name is not None and name != recipe.tokenizer.name:
-            check_same_tokenizer(ours, name, role)
+        config: ModelConfig = getattr(recipe, role)
+        if config.name not in (None, recipe.tokenizer.name):
+            check_same_tokenizer(ours, config, role)

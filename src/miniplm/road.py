@@ -196,17 +196,23 @@ class Road:
             return train_model(name, config, training, inputs, recipe.seed, folder)
 
         shape = config.model_dump(mode="json", include={"config_from", "shape"})
+        settings: dict[str, object] = {
+            **shape,
+            "training": training.fingerprinted(),
+            "seed": recipe.seed,
+            "split": split,
+        }
+        inputs = {"origin": config.origin_fingerprint}
+        if isinstance(config, ScorerConfig):
+            inputs["tokenize"] = self._splits
+        else:  # students are compared by their losses on held-out text along the way
+            settings["held_out"] = recipe.evaluation.held_out_sequences_while_training
         return self._add(
             f"train/{name}",
-            {
-                **shape,
-                "training": training.fingerprinted(),
-                "seed": recipe.seed,
-                "split": split,
-            },
+            settings,
             needs,
             work,
-            {"origin": config.origin_fingerprint, "tokenize": self._splits},
+            inputs,
         )
 
     def _add_score(self, role: str) -> Step:
@@ -344,7 +350,8 @@ class Road:
             return ScoringModel(place(model), name, step.spec.fingerprint, dtype)
         config: ScorerConfig = getattr(self.recipe, name)
         assert config.name is not None
-        check_same_tokenizer(load_tokenizer(self._tokenizer), config.name, name)
+        if config.name != self.recipe.tokenizer.name:
+            check_same_tokenizer(load_tokenizer(self._tokenizer), config, name)
         model = load_model(
             config.name,
             dtype=dtype,

@@ -12,7 +12,10 @@ SPLITS: tuple[Split, ...] = ("candidates", "reference", "teacher", "held_out")
 
 
 class SplitsConfig(Config):
-    """Shares of the corpus, by document; what is left are the candidates."""
+    """Shares of the corpus, by document; what is left are the candidates.
+
+    Changing one deals all documents anew.
+    """
 
     reference: float = Field(
         0.05, ge=0, lt=1, description="share for training the reference (D_ref of the paper)"
@@ -60,17 +63,20 @@ class SplitAssigner:
         self._shares: dict[Split, float] = {"candidates": 1.0 - sum(taken.values()), **taken}
         self._seed = seed
         self._bytes: dict[str, dict[Split, int]] = {}
-        self._parts: dict[str, Split] = {}
+        self._sources: dict[bytes, Split] = {}
 
     def assign(self, document_id: str, domain: str, num_bytes: int) -> Split:
-        """The split of the next document; parts of one source all go where the first went."""
+        """The split of the next document; parts of one source all go where the first went.
+
+        Some hundred bytes are kept for every source.
+        """
         held = self._bytes.setdefault(domain, dict.fromkeys(SPLITS, 0))
         source = source_of(document_id)
-        split = self._parts.get(source)
+        key = hashlib.blake2b(source.encode("utf-8", "replace"), digest_size=8).digest()
+        split = self._sources.get(key)
         if split is None:
             split = self._draw(source, held, num_bytes)
-            if source != document_id:  # only sources in parts have to be remembered
-                self._parts[source] = split
+            self._sources[key] = split
         held[split] += num_bytes
         return split
 

@@ -17,6 +17,8 @@ from pydantic import Field
 
 from miniplm.config import Config, WholeNumber
 from miniplm.errors import ModelError
+from miniplm.model import ModelConfig
+from miniplm.runtime.log import logger
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -209,25 +211,37 @@ def _byte_level_letters() -> dict[str, int]:
     return letters | {chr(256 + place): byte for place, byte in enumerate(others)}
 
 
-def check_same_tokenizer(ours: "PreTrainedTokenizerBase", name: str, what: str) -> None:
+def check_same_tokenizer(ours: "PreTrainedTokenizerBase", config: ModelConfig, what: str) -> None:
     """Refuse a released model whose tokenizer gives other ids than the one the corpus is cut with.
+
+    Special tokens other than end-of-text do not matter, since encoding never gives them. A model
+    that comes without a tokenizer that can be read cannot be checked; that is logged.
 
     Args:
         ours: The corpus's tokenizer.
-        name: Hub name or folder of the model; a folder without a tokenizer cannot be checked.
+        config: The released model.
         what: Who it is, for the message.
 
     Raises:
         ModelError: An entry of the corpus's vocabulary has another id, or none.
     """
-    folder = Path(name)
-    if folder.is_dir() and not (folder / "tokenizer.json").exists():
+    assert config.name is not None
+    try:
+        loaded = load_tokenizer(
+            config.name,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+        )
+    except ModelError as error:
+        logger.warning("%s: its tokenizer cannot be compared with the corpus's (%s)", what, error)
         return
-    theirs = load_tokenizer(name).get_vocab()
+    theirs, added = loaded.get_vocab(), ours.added_tokens_decoder
     for piece, index in ours.get_vocab().items():
-        if theirs.get(piece) != index:
+        never_given = index in added and added[index].special and index != ours.eos_token_id
+        if theirs.get(piece) != index and not never_given:
             raise ModelError(
-                f"{what}: {name!r} has another tokenizer than the corpus (the entry {piece!r} is "
-                f"id {index} in the corpus and {theirs.get(piece, 'missing')} in the model). Set "
-                f"tokenizer.name to {name!r}; teacher and reference have to share it."
+                f"{what}: {config.name!r} has another tokenizer than the corpus (the entry "
+                f"{piece!r} is id {index} in the corpus and {theirs.get(piece, 'missing')} in the "
+                f"model). Set tokenizer.name to {config.name!r}; teacher and reference have to "
+                "share it."
             )

@@ -19,7 +19,7 @@ from miniplm.errors import ModelError
 from miniplm.manifest import Outcome
 from miniplm.model import Dtype, hidden_states, output_layer
 from miniplm.model_checks import check_causal_head, check_length, check_vocabulary
-from miniplm.model_size import model_size
+from miniplm.model_size import size_of
 from miniplm.runtime.progress import Advance, progress
 from miniplm.scoring.config import ScoringConfig
 from miniplm.scoring.log_probs import target_log_probs
@@ -75,7 +75,7 @@ def score_shards(
             table = score_rows(scorer.model, shard, token_num_bytes_V, config, advance)
             write_scores(path, table, info)
     length = int(np.mean([shard.lengths.mean() for shard in shards]))
-    flops = model_size(scorer.model.config, length).forward_flops_per_token * total
+    flops = size_of(scorer.model, length).forward_flops_per_token * total
     return Outcome(
         counts={"sequences": sum(len(shard) for shard in shards)}, num_tokens=total, flops=flops
     )
