@@ -20,6 +20,7 @@ class _Group(click.Group):
     """Prints errors that a user can act on without a traceback, and commands in their order."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """Names of the commands, as they were defined."""
         return list(self.commands)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401

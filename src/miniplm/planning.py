@@ -82,8 +82,8 @@ def make_plan(recipe: Recipe) -> Plan:
 def bytes_per_token(vocab_size: int) -> float:
     """Rough bytes of mixed English and code behind a token of a byte-level BPE.
 
-    A straight line in log2 of the vocabulary through what we measured: 2.6 bytes at 2,048
-    entries, 3.3 at 8,192, 4.2 at 50,257.
+    A straight line in log2 of the vocabulary, a rule of thumb: 2.6 bytes at 2,048 entries, 3.3 at
+    8,192, 4.2 at 50,257. Once the corpus is tokenised, its tokens are counted instead.
     """
     return max(1.0, 0.35 * math.log2(vocab_size) - 1.25)
 
