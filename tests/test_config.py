@@ -202,6 +202,6 @@ def test_override_of_a_preset():
 def test_speed_settings_are_not_fingerprinted():
     content = PRESETS["demo"]()
     content["training"] = {**content["training"], "micro_batch_size": 3}
-    content["scoring"] = {"batch_tokens": 7}
+    content["scoring"] = {"memory_gb": 7}
     content["run_dir"] = "elsewhere"
     assert make_recipe(content, "test").fingerprinted() == preset("demo").fingerprinted()

@@ -102,7 +102,7 @@ def test_a_second_run_skips_everything(finished):
         ({"evaluation": {"dtype": "bfloat16"}},
          {"evaluate/teacher", "evaluate/reference", "evaluate/plain", "evaluate/miniplm",
           "report"}),
-        ({"scoring": {"dtype": "float32", "batch_tokens": 100}}, {"report"}),  # which shows it
+        ({"scoring": {"dtype": "float32", "memory_gb": 0.1}}, {"report"}),  # which shows it
         ({"name": "another title"}, {"report"}),
         ({"export": {"text": "jsonl"}}, {"text/refined", "report"}),
     ],

@@ -6,18 +6,23 @@ import torch
 from conftest import FAMILIES, random_rows, tiny_model, write_rows
 from miniplm.data.shards import Shard, open_shards
 from miniplm.errors import ArtefactError, ModelError
+from miniplm.model import load_model
 from miniplm.model_checks import check_causal_head
+from miniplm.runtime.devices import place
+from miniplm.scoring.attention import NAME, causal_attention, use_blocked_attention
+from miniplm.scoring.batches import length_buckets
 from miniplm.scoring.config import ScoringConfig
-from miniplm.scoring.log_probs import target_log_probs
-from miniplm.scoring.scorer import ScoringModel, length_buckets, score_rows, score_shards
+from miniplm.scoring.log_probs import TILES, target_log_probs
+from miniplm.scoring.scorer import ScoringModel, score_rows, score_shards, score_with_models
 from miniplm.scoring.tables import read_score_info, read_scores
+from miniplm.scoring.tuning import Tuning, can_compile, tune
 
 TOKEN_BYTES_V = np.arange(128, dtype=np.int64) % 7
 
 
 def scored(model, shard, batch_tokens=4096):
-    config = ScoringConfig(dtype="float32", batch_tokens=batch_tokens)
-    return score_rows(model, shard, TOKEN_BYTES_V, config, lambda *_, **__: None)
+    tuning = Tuning(batch_tokens=batch_tokens, compiled=False)
+    return score_rows([model], shard, TOKEN_BYTES_V, tuning, lambda *_, **__: None)[0]
 
 
 def plain_log_probs(model, shard):
@@ -50,6 +55,44 @@ def test_scores_equal_full_logits_in_float64(family, tmp_path):
     assert sums.std() > 1  # the models do tell rows apart
 
 
+OTHER_FAMILIES = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64},
+    "opt": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "ffn_dim": 64,
+            "word_embed_proj_dim": 32},
+    "bloom": {"hidden_size": 32, "n_layer": 2, "n_head": 4},
+    "mistral": {"sliding_window": 16},
+    "qwen3": {"head_dim": 8},
+    "gemma": {"head_dim": 8},
+    "gemma3_text": {"head_dim": 8, "sliding_window": 16},
+    "phi": {}, "phi3": {"pad_token_id": 0}, "olmo2": {}, "starcoder2": {}, "stablelm": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("family", OTHER_FAMILIES)
+def test_scores_equal_full_logits_in_other_families(family, dtype, tmp_path, monkeypatch):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    fields = {
+        "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
+    }  # fmt: skip
+    known = AutoConfig.for_model(family).to_dict()
+    fields = {name: value for name, value in fields.items() if name in known}
+    torch.manual_seed(0)
+    fields |= OTHER_FAMILIES[family]
+    config = AutoConfig.for_model(family, vocab_size=128, **fields)
+    model = AutoModelForCausalLM.from_config(config).to(getattr(torch, dtype)).eval()
+    write_rows(tmp_path / "shards", random_rows(12))
+    shard = Shard(tmp_path / "shards/data_0")
+    run_scoring(ScoringModel(model, family, "f", dtype), tmp_path / "shards", tmp_path / "scores")
+    table = read_scores(tmp_path / "scores/data_0.parquet", shard.info.shard_hash)
+    sums, counts, _ = plain_log_probs(model.float(), shard)
+    per_token = np.abs(table["log_prob"].to_numpy() - sums) / np.maximum(counts, 1)
+    assert per_token.max() < (1e-4 if dtype == "float32" else 0.05)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_scores_do_not_depend_on_the_batch_size(family, tmp_path):
     write_rows(tmp_path, random_rows(20, seed=3))
@@ -76,14 +119,15 @@ def test_bfloat16_scores_are_near_float32(family, tmp_path):
     assert rough["log_prob"].to_numpy().dtype == np.float64
 
 
-def test_chunks_do_not_change_log_probs(monkeypatch):
+def test_tiles_do_not_change_log_probs(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(37, 16, generator=generator)
     weight, bias = torch.randn(50, 16, generator=generator), torch.randn(50, generator=generator)
     targets = torch.randint(0, 50, (37,), generator=generator)
     whole = target_log_probs(hidden, weight, targets, bias)
-    monkeypatch.setattr("miniplm.scoring.log_probs.chunk_length", lambda *_: 4)
-    torch.testing.assert_close(target_log_probs(hidden, weight, targets, bias), whole)
+    for tile in ((4, 7), (37, 50), (1, 1), (100, 3)):
+        monkeypatch.setitem(TILES, "cpu", tile)
+        torch.testing.assert_close(target_log_probs(hidden, weight, targets, bias), whole)
     expected = torch.log_softmax((hidden @ weight.T + bias).double(), -1)
     picked = expected.gather(1, targets[:, None]).squeeze(1)
     torch.testing.assert_close(whole.double(), picked, atol=1e-5, rtol=1e-5)
@@ -259,3 +303,152 @@ def test_length_buckets_cover_every_row_once_and_fit():
         positions = (lengths[bucket].max() - 1) * len(bucket)
         assert positions <= 16 or len(bucket) == 1
     assert buckets[0].tolist() == [5]
+
+
+def test_log_probs_of_any_size_neither_overflow_nor_vanish():
+    hidden = torch.tensor([[300.0], [-300.0]])
+    weight = torch.tensor([[1.0], [-1.0], [0.0]])
+    found = target_log_probs(hidden, weight, torch.tensor([0, 0]))
+    assert found.tolist() == [0.0, -600.0]
+
+
+def test_memory_does_not_grow_with_the_vocabulary(monkeypatch):
+    monkeypatch.setitem(TILES, "cpu", (8, 16))
+    sizes = []
+    monkeypatch.setattr(
+        "miniplm.scoring.log_probs.tile_log_sum_exp",
+        lambda logits, scratch: sizes.append(logits.shape) or torch.logsumexp(logits, 1),
+    )
+    target_log_probs(torch.randn(20, 4), torch.randn(1000, 4), torch.zeros(20, dtype=torch.int64))
+    assert max(rows * columns for rows, columns in sizes) == 8 * 16
+    assert sum(rows * columns for rows, columns in sizes) == 20 * 1000
+
+
+@pytest.mark.parametrize(("length", "heads"), [(1, 3), (127, 2), (128, 9), (300, 5), (1024, 10)])
+def test_blocked_attention_equals_causal_attention_in_float64(length, heads):
+    generator = torch.Generator().manual_seed(length)
+    query, key, value = torch.randn(3, heads, length, 16, generator=generator)
+    found = causal_attention(query, key, value, 0.3)
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        query.double(), key.double(), value.double(), is_causal=True, scale=0.3
+    )
+    torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["qwen2", "llama", "gpt_neox"])
+def test_blocked_attention_serves_whole_models(family, monkeypatch):
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    model = tiny_model(family).to(torch.bfloat16)
+    ids = torch.arange(1, 61).view(2, 30)
+    with torch.inference_mode():
+        fused = model(input_ids=ids, use_cache=False).logits
+        use_blocked_attention(model)
+        assert model.config._attn_implementation == NAME
+        calls = []
+        monkeypatch.setattr(
+            "miniplm.scoring.attention.causal_attention",
+            lambda *arguments: calls.append(1) or causal_attention(*arguments),
+        )
+        blocked = model(input_ids=ids, use_cache=False).logits
+    assert len(calls) == model.config.num_hidden_layers
+    assert (fused - blocked).abs().mean() < 0.02 * fused.abs().mean()
+
+
+def test_a_sliding_window_is_kept(monkeypatch):
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    config = AutoConfig.for_model(
+        "mistral", vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=1,
+        num_attention_heads=2, num_key_value_heads=2, sliding_window=4,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).eval()
+    ids = torch.arange(1, 33)[None]
+    with torch.inference_mode():
+        expected = model(input_ids=ids, use_cache=False).logits
+        use_blocked_attention(model)
+        found = model(input_ids=ids, use_cache=False).logits
+    torch.testing.assert_close(found, expected)
+
+
+def test_float32_models_keep_their_attention():
+    model = tiny_model()
+    use_blocked_attention(model)
+    assert model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")  # of torch, in torch
+@pytest.mark.skipif(not can_compile(torch.device("cpu")), reason="there is no C++ compiler")
+def test_compiled_scores_equal_plain_ones(tmp_path, monkeypatch):
+    write_rows(tmp_path, random_rows(12))
+    run_scoring(scorer(), tmp_path, tmp_path / "plain")
+    monkeypatch.setattr("miniplm.scoring.tuning.COMPILING_PAYS_FROM", 0.0)
+    outcome = run_scoring(scorer(), tmp_path, tmp_path / "compiled")
+    assert outcome.facts["compiled"]
+    assert outcome.facts["compile_seconds"] > 0
+    shard = Shard(tmp_path / "data_0")
+    plain, compiled = (
+        read_scores(tmp_path / name / "data_0.parquet", shard.info.shard_hash)
+        for name in ("plain", "compiled")
+    )
+    np.testing.assert_allclose(plain["log_prob"], compiled["log_prob"], rtol=1e-5, atol=1e-4)
+
+
+def test_several_models_in_one_pass_score_as_they_do_alone(tmp_path):
+    write_rows(tmp_path / "shards", random_rows(30, seed=4), per_shard=8)
+    models = {
+        tmp_path / family: ScoringModel(tiny_model(family), family, family, "float32")
+        for family in ("qwen2", "gpt_neox")
+    }
+    config = ScoringConfig(dtype="float32")
+    outcomes = score_with_models(models, tmp_path / "shards", TOKEN_BYTES_V, config)
+    for folder, model in models.items():
+        alone = tmp_path / "alone" / model.name
+        outcome = run_scoring(model, tmp_path / "shards", alone)
+        assert outcomes[folder].num_tokens == outcome.num_tokens
+        assert outcomes[folder].flops == outcome.flops
+        for shard in open_shards(tmp_path / "shards"):
+            name = f"{shard.prefix.name}.parquet"
+            ours, theirs = (
+                read_scores(place / name, shard.info.shard_hash) for place in (folder, alone)
+            )
+            np.testing.assert_allclose(ours["log_prob"], theirs["log_prob"], atol=1e-4)
+            assert read_score_info(folder / name) == read_score_info(alone / name)
+
+
+def test_memory_limits_the_batch_and_nothing_else():
+    model = tiny_model()
+    free = tune(model, flops=1.0)
+    limited = tune(model, flops=1.0, memory_gb=1e-4)
+    assert free.batch_tokens > limited.batch_tokens >= 1
+    assert tune(model, flops=1.0, memory_gb=1e6) == free
+    assert not free.compiled
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_model_larger_than_memory_scores_from_disk(tied, tmp_path):
+    write_rows(tmp_path / "shards", random_rows(12))
+    model = tiny_model("qwen2" if tied else "llama")
+    model.save_pretrained(tmp_path / "model")
+    places = {"model.embed_tokens": "cpu", "model.layers.0": "cpu", "model.layers.1": "disk"}
+    places |= {"model.norm": "cpu", "model.rotary_emb": "cpu", "lm_head": "cpu" if tied else "disk"}
+    spread = load_model(tmp_path / "model", device_map=places)
+    assert spread.model.layers[1].mlp.up_proj.weight.is_meta
+    shard = Shard(tmp_path / "shards/data_0")
+    place(spread)
+    np.testing.assert_allclose(
+        scored(spread, shard)["log_prob"], scored(model, shard)["log_prob"], atol=1e-5
+    )
+    run_scoring(ScoringModel(spread, "spread", "f", "float32"), tmp_path / "shards", tmp_path / "s")
+
+
+def test_auto_placement_scores_the_same(tmp_path):
+    write_rows(tmp_path / "shards", random_rows(12))
+    model = tiny_model()
+    model.save_pretrained(tmp_path / "model")
+    spread = place(load_model(tmp_path / "model", device_map="auto"))
+    shard = Shard(tmp_path / "shards/data_0")
+    np.testing.assert_allclose(
+        scored(spread, shard)["log_prob"], scored(model, shard)["log_prob"], atol=1e-5
+    )

@@ -242,8 +242,18 @@ def load_model(
     dtype: Dtype = "float32",
     revision: str | None = None,
     trust_remote_code: bool = False,
+    device_map: str | dict[str, str] | None = None,
 ) -> "PreTrainedModel":
     """Load a released or trained causal model for inference.
+
+    Args:
+        name: Hub name or folder.
+        dtype: Of the weights.
+        revision: Hub revision.
+        trust_remote_code: Run Python code that comes with it.
+        device_map: `auto` spreads a model that is larger than one device over all GPUs, then
+            memory, then disk (Accelerate's device map); a mapping says where each part goes. The
+            output layer is kept in memory. None loads to the CPU.
 
     Raises:
         ModelError: It cannot be found or read, or its weights do not fill it.
@@ -258,6 +268,7 @@ def load_model(
                 dtype=getattr(torch, dtype),
                 revision=revision,
                 trust_remote_code=trust_remote_code,
+                device_map=device_map,
                 output_loading_info=True,
             )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
@@ -271,7 +282,24 @@ def load_model(
         raise ModelError(
             f"{name}: weights are missing ({missing}, ...); the download is incomplete"
         )
+    if device_map is not None:
+        _keep_output_layer(model)
     return model.eval()
+
+
+def _keep_output_layer(model: "PreTrainedModel") -> None:
+    """Fetch an output layer that was left on disk: we multiply with its weight ourselves."""
+    from accelerate.hooks import remove_hook_from_module
+    from accelerate.utils import align_module_device
+
+    layer = model.get_output_embeddings()
+    if not layer.weight.is_meta:
+        return
+    with align_module_device(layer):
+        fetched = {name: value.clone() for name, value in layer.named_parameters()}
+    remove_hook_from_module(layer)
+    for name, value in fetched.items():
+        setattr(layer, name, type(layer.weight)(value, requires_grad=False))
 
 
 @contextmanager

@@ -357,6 +357,7 @@ class Road:
             dtype=dtype,
             revision=config.revision,
             trust_remote_code=config.trust_remote_code,
+            device_map="auto" if self.recipe.scoring.placement == "spread" else None,
         )
         return ScoringModel(place(model), config.name, config.origin_fingerprint, dtype)
 

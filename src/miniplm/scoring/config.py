@@ -1,17 +1,25 @@
 """How models score sequences."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from miniplm.config import NOT_FINGERPRINTED, Config
 from miniplm.model import Dtype
 
+Placement = Literal["one_device", "spread"]
+
 
 class ScoringConfig(Config):
     """How models score sequences."""
 
     dtype: Dtype = Field("bfloat16", description="dtype the models run in: bfloat16 or float32")
-    batch_tokens: Annotated[int, NOT_FINGERPRINTED] = Field(
-        16384, ge=1, description="positions per batch; float32 scores do not depend on it"
+    memory_gb: Annotated[float | None, NOT_FINGERPRINTED] = Field(
+        None,
+        gt=0,
+        description="GB that a batch may take; null: what suits the device",
+    )
+    placement: Annotated[Placement, NOT_FINGERPRINTED] = Field(
+        "one_device",
+        description="one_device, or spread: released models over all GPUs, then memory, then disk",
     )

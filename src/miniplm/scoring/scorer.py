@@ -1,9 +1,10 @@
-"""The score stage: every sequence of some token shards under one model, once.
+"""The score stage: every sequence of some token shards under a model, once.
 
-Axes: B sequences, T positions, N = B * T positions, D hidden width.
+Axes: B sequences, V vocabulary.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,17 +14,21 @@ import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
-from miniplm.data.loader import IGNORED, make_batch, padded_width
 from miniplm.data.shards import Shard, open_shards
 from miniplm.errors import ModelError
 from miniplm.manifest import Outcome
-from miniplm.model import Dtype, hidden_states, output_layer
+from miniplm.model import Dtype
 from miniplm.model_checks import check_causal_head, check_length, check_vocabulary
 from miniplm.model_size import size_of
+from miniplm.runtime.allocator import keep_memory
+from miniplm.runtime.prefetch import prefetched
 from miniplm.runtime.progress import Advance, progress
+from miniplm.scoring.attention import use_blocked_attention
+from miniplm.scoring.batches import length_buckets, scoring_batches
 from miniplm.scoring.config import ScoringConfig
-from miniplm.scoring.log_probs import target_log_probs
+from miniplm.scoring.forward import sequence_log_probs
 from miniplm.scoring.tables import SCORE_SCHEMA, ScoreInfo, is_scored, write_scores
+from miniplm.scoring.tuning import Tuning, tune
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,7 +57,7 @@ def score_shards(
         scorer: The model, on the device it is to run on.
         shards_folder: Folder of token shards.
         token_num_bytes_V: Bytes of text that each id stands for, `[V]`.
-        config: Batch size; the dtype is the scorer's.
+        config: Limits; the dtype is the scorer's.
         folder: Where the tables go.
 
     Raises:
@@ -60,50 +65,160 @@ def score_shards(
             logits are not those of its output layer, or its scores are not finite.
         ArtefactError: A shard is damaged.
     """
+    return score_with_models({folder: scorer}, shards_folder, token_num_bytes_V, config)[folder]
+
+
+def score_with_models(
+    scorers: Mapping[Path, ScoringModel],
+    shards_folder: Path,
+    token_num_bytes_V: NDArray[np.int64],
+    config: ScoringConfig,
+) -> dict[Path, Outcome]:
+    """Like `score_shards`, of several models in one pass over the shards.
+
+    All of them have to fit in memory together. Batches are those of the model that takes the
+    smallest. Each model's folder is the key.
+    """
     shards = open_shards(shards_folder)
+    total = sum(shard.num_ids - len(shard) for shard in shards)
+    flops = {}
+    for folder, scorer in scorers.items():
+        flops[folder] = total * _check_and_count(scorer, shards)
+    tuning = _tune_all(scorers, flops, config)
+    compile_seconds = _prepare(scorers, shards, token_num_bytes_V, tuning)
+    title = ", ".join(scorer.name for scorer in scorers.values())
+    with progress(f"score {title}", total, "tokens") as advance:
+        for shard in shards:
+            _score_missing(scorers, shard, token_num_bytes_V, tuning, advance)
+    facts = {
+        "batch_tokens": tuning.batch_tokens,
+        "compiled": tuning.compiled,
+        "compile_seconds": round(compile_seconds, 1),
+    }
+    num_rows = sum(len(shard) for shard in shards)
+    return {
+        folder: Outcome(
+            counts={"sequences": num_rows}, num_tokens=total, flops=flops[folder], facts=facts
+        )
+        for folder in scorers
+    }
+
+
+def _check_and_count(scorer: ScoringModel, shards: Sequence[Shard]) -> float:
+    """Refuse a model that does not fit the shards; returns its FLOPs for a token."""
     check_vocabulary(scorer.model, shards[0].info.vocab_size, scorer.name)
     check_length(scorer.model, shards[0].info.max_length, scorer.name)
     check_causal_head(scorer.model)
-    total = sum(shard.num_ids - len(shard) for shard in shards)
-    with progress(f"score {scorer.name}", total, "tokens") as advance:
-        for shard in shards:
-            path = folder / f"{shard.prefix.name}.parquet"
-            info = ScoreInfo(scorer.name, scorer.fingerprint, scorer.dtype, shard.info.shard_hash)
-            if is_scored(path, info):
-                advance(shard.num_ids - len(shard))
-                continue
-            table = score_rows(scorer.model, shard, token_num_bytes_V, config, advance)
-            write_scores(path, table, info)
     length = int(np.mean([shard.lengths.mean() for shard in shards]))
-    flops = size_of(scorer.model, length).forward_flops_per_token * total
-    return Outcome(
-        counts={"sequences": sum(len(shard) for shard in shards)}, num_tokens=total, flops=flops
+    return size_of(scorer.model, length).forward_flops_per_token
+
+
+def _tune_all(
+    scorers: Mapping[Path, ScoringModel], flops: Mapping[Path, float], config: ScoringConfig
+) -> Tuning:
+    tunings = [tune(s.model, flops[folder], config.memory_gb) for folder, s in scorers.items()]
+    return Tuning(
+        batch_tokens=min(tuning.batch_tokens for tuning in tunings),
+        compiled=any(tuning.compiled for tuning in tunings),
     )
 
 
-def score_rows(
-    model: "PreTrainedModel",
+def _prepare(
+    scorers: Mapping[Path, ScoringModel],
+    shards: Sequence[Shard],
+    token_num_bytes_V: NDArray[np.int64],
+    tuning: Tuning,
+) -> float:
+    """Set the models up; returns the seconds that compiling took."""
+    for scorer in scorers.values():
+        if scorer.model.device.type == "cpu":
+            keep_memory()
+        use_blocked_attention(scorer.model)
+    if not tuning.compiled:
+        return 0.0
+    for scorer in scorers.values():
+        compile_layers(scorer.model)
+    started = time.monotonic()
+    bucket = next(length_buckets(shards[0].lengths, tuning.batch_tokens))
+    batch = next(scoring_batches(shards[0], [bucket], token_num_bytes_V))
+    for scorer in scorers.values():
+        sequence_log_probs(scorer.model, batch.input_ids_BT, batch.targets_BT, compiled=True)
+    return time.monotonic() - started
+
+
+def compile_layers(model: "PreTrainedModel") -> None:
+    """Compile the layers of a model in place; layers of one kind are compiled once."""
+    for blocks in model.modules():
+        if isinstance(blocks, torch.nn.ModuleList):
+            for block in blocks:
+                block.compile(dynamic=True)
+
+
+def _score_missing(
+    scorers: Mapping[Path, ScoringModel],
     shard: Shard,
     token_num_bytes_V: NDArray[np.int64],
-    config: ScoringConfig,
+    tuning: Tuning,
     advance: Advance,
-) -> pa.Table:
-    """The score table of one shard, rows in the shard's order."""
-    log_probs = np.zeros(len(shard))
+) -> None:
+    """Score a shard with the models that have no table of it yet, and write their tables."""
+    infos = {
+        folder / f"{shard.prefix.name}.parquet": (
+            scorer,
+            ScoreInfo(scorer.name, scorer.fingerprint, scorer.dtype, shard.info.shard_hash),
+        )
+        for folder, scorer in scorers.items()
+    }
+    missing = {path: pair for path, pair in infos.items() if not is_scored(path, pair[1])}
+    if not missing:
+        advance(shard.num_ids - len(shard))
+        return
+    models = [scorer.model for scorer, _ in missing.values()]
+    tables = score_rows(models, shard, token_num_bytes_V, tuning, advance)
+    for (path, (_, info)), table in zip(missing.items(), tables, strict=True):
+        write_scores(path, table, info)
+
+
+def score_rows(
+    models: Sequence["PreTrainedModel"],
+    shard: Shard,
+    token_num_bytes_V: NDArray[np.int64],
+    tuning: Tuning,
+    advance: Advance,
+) -> list[pa.Table]:
+    """The score table of one shard for each model, rows in the shard's order."""
     num_tokens = np.zeros(len(shard), dtype=np.int32)
     num_bytes = np.zeros(len(shard), dtype=np.int64)
-    for indices in length_buckets(shard.lengths, config.batch_tokens):
-        rows = [shard.row(int(index)) for index in indices]
-        width = padded_width(int(shard.lengths[indices].max()) - 1, shard.info.max_length)
-        batch = make_batch(rows, shard.info.eos_id, width)
-        counted_BT = (batch.targets_BT != IGNORED).numpy()
-        targets_BT = np.where(counted_BT, batch.targets_BT.numpy(), 0)
-        log_probs[indices] = sequence_log_probs(model, batch.input_ids_BT, batch.targets_BT)
-        num_tokens[indices] = counted_BT.sum(axis=1)
-        num_bytes[indices] = (token_num_bytes_V[targets_BT] * counted_BT).sum(axis=1)
-        advance(int(sum(len(row) - 1 for row in rows)))
-    if not np.isfinite(log_probs).all():
-        bad = shard.sequence_ids[~np.isfinite(log_probs)]
+    sums: list[list[torch.Tensor]] = [[] for _ in models]
+    order = []
+    buckets = length_buckets(shard.lengths, tuning.batch_tokens)
+    for batch in prefetched(scoring_batches(shard, buckets, token_num_bytes_V)):
+        order.append(batch.places)
+        num_tokens[batch.places] = batch.num_tokens_B
+        num_bytes[batch.places] = batch.num_bytes_B
+        for model, done in zip(models, sums, strict=True):
+            done.append(
+                sequence_log_probs(
+                    model, batch.input_ids_BT, batch.targets_BT, compiled=tuning.compiled
+                )
+            )
+        advance(batch.num_positions)
+    places = np.concatenate(order)
+    return [_table(shard, places, done, num_tokens, num_bytes) for done in sums]
+
+
+def _table(
+    shard: Shard,
+    places: NDArray[np.int64],
+    sums: Sequence[torch.Tensor],
+    num_tokens: NDArray[np.int32],
+    num_bytes: NDArray[np.int64],
+) -> pa.Table:
+    log_probs = np.empty(len(shard))
+    log_probs[places] = torch.cat(list(sums)).cpu().numpy()
+    finite = np.isfinite(log_probs)
+    if not finite.all():
+        bad = shard.sequence_ids[~finite]
         raise ModelError(
             f"{shard.prefix}: {len(bad)} sequences have no finite log-probability (ids "
             f"{bad[:5].tolist()}). The model's weights are damaged, or its numbers leave the range "
@@ -111,41 +226,3 @@ def score_rows(
         )
     columns = [shard.sequence_ids, log_probs, num_tokens, num_bytes]
     return pa.Table.from_arrays([pa.array(column) for column in columns], schema=SCORE_SCHEMA)
-
-
-def length_buckets(lengths: NDArray[np.int32], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
-    """Group rows of near lengths so that a padded batch holds at most `batch_tokens` positions.
-
-    Longest first, so that memory runs out at once or not at all. A row longer than the limit
-    makes a batch of its own.
-    """
-    order = np.argsort(-lengths, kind="stable")
-    begin = 0
-    while begin < len(order):
-        positions = max(1, int(lengths[order[begin]]) - 1)
-        size = max(1, batch_tokens // positions)
-        yield order[begin : begin + size]
-        begin += size
-
-
-@torch.inference_mode()
-def sequence_log_probs(
-    model: "PreTrainedModel", input_ids_BT: torch.Tensor, targets_BT: torch.Tensor
-) -> NDArray[np.float64]:
-    """Sum over each sequence's targets of their log-probabilities, `[B]`, nats.
-
-    Args:
-        model: A causal model.
-        input_ids_BT: Ids, padded on the right.
-        targets_BT: The id to predict at each position, or `IGNORED`.
-    """
-    input_ids_BT = input_ids_BT.to(model.device)
-    targets_BT = targets_BT.to(model.device)
-    weight_VD, bias_V = output_layer(model)
-    hidden_BTD = hidden_states(model, input_ids_BT).to(weight_VD.dtype)
-    log_probs_N = target_log_probs(
-        hidden_BTD.flatten(0, 1), weight_VD, targets_BT.clamp(min=0).flatten(), bias_V
-    )
-    log_probs_BT = log_probs_N.view(targets_BT.shape).masked_fill(targets_BT == IGNORED, 0.0)
-    sums: NDArray[np.float64] = log_probs_BT.sum(dim=1, dtype=torch.float64).cpu().numpy()
-    return sums

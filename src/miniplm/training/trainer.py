@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from miniplm.data.loader import SequenceStore, global_batch
 from miniplm.errors import TrainingError
 from miniplm.model_size import TRAINING_TO_FORWARD
+from miniplm.runtime.allocator import keep_memory
 from miniplm.runtime.devices import best_device
 from miniplm.runtime.log import logger
 from miniplm.runtime.progress import Advance, progress
-from miniplm.scoring.scorer import sequence_log_probs
+from miniplm.scoring.forward import sequence_log_probs
 from miniplm.training.checkpoint import (
     TrainingState,
     checkpoints,
@@ -139,6 +140,8 @@ class _Run:
         self.num_steps = budget_steps(config.budget, self.tokens_per_step, forward_flops_per_token)
         self.flops_per_token = TRAINING_TO_FORWARD * forward_flops_per_token
         self.accelerator = Accelerator(cpu=best_device().type == "cpu")
+        if self.accelerator.device.type == "cpu":
+            keep_memory()
         self.model = model
         if config.compile:
             model.base_model.compile()

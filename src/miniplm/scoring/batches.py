@@ -1,0 +1,77 @@
+"""Rows of a token shard in batches of near lengths, with what is counted of each row.
+
+Axes: B sequences, T positions, V vocabulary.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from miniplm.data.loader import IGNORED, make_batch, padded_width
+from miniplm.data.shards import Shard
+
+
+@dataclass(frozen=True)
+class ScoringBatch:
+    """Rows of one shard, padded to one length.
+
+    Args:
+        places: Of the rows in the shard, `[B]`.
+        input_ids_BT: Ids, padded on the right.
+        targets_BT: The id to predict at each position, or `IGNORED`.
+        num_tokens_B: Targets that count.
+        num_bytes_B: Bytes of text that they stand for.
+        num_positions: Positions of the rows, padding left out.
+    """
+
+    places: NDArray[np.int64]
+    input_ids_BT: torch.Tensor
+    targets_BT: torch.Tensor
+    num_tokens_B: NDArray[np.int64]
+    num_bytes_B: NDArray[np.int64]
+    num_positions: int
+
+
+def length_buckets(lengths: NDArray[np.int32], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
+    """Group rows of near lengths so that a padded batch holds at most `batch_tokens` positions.
+
+    Longest first, so that memory runs out at once or not at all. A row longer than the limit
+    makes a batch of its own.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    begin = 0
+    while begin < len(order):
+        positions = max(1, int(lengths[order[begin]]) - 1)
+        size = max(1, batch_tokens // positions)
+        yield order[begin : begin + size]
+        begin += size
+
+
+def scoring_batches(
+    shard: Shard, buckets: Iterable[NDArray[np.int64]], token_num_bytes_V: NDArray[np.int64]
+) -> Iterator[ScoringBatch]:
+    """A batch for each group of places in the shard.
+
+    Args:
+        shard: The rows.
+        buckets: Places that go together.
+        token_num_bytes_V: Bytes of text that each id stands for, `[V]`.
+    """
+    for places in buckets:
+        rows = [shard.row(int(place)) for place in places]
+        width = padded_width(max(len(row) for row in rows) - 1, shard.info.max_length)
+        batch = make_batch(rows, shard.info.eos_id, width)
+        targets_BT = batch.targets_BT.numpy()
+        counted_BT = targets_BT != IGNORED
+        num_bytes_BT = token_num_bytes_V[np.where(counted_BT, targets_BT, 0)] * counted_BT
+        yield ScoringBatch(
+            places=places,
+            input_ids_BT=batch.input_ids_BT,
+            targets_BT=batch.targets_BT,
+            num_tokens_B=counted_BT.sum(axis=1),
+            num_bytes_B=num_bytes_BT.sum(axis=1),
+            num_positions=sum(len(row) - 1 for row in rows),
+        )

@@ -1,0 +1,47 @@
+"""From ids to log-probabilities of sequences: the model's body, then the output layer in tiles.
+
+Axes: B sequences, T positions, N = B * T positions, D hidden width.
+"""
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from miniplm.data.loader import IGNORED
+from miniplm.model import hidden_states, output_layer
+from miniplm.scoring.log_probs import target_log_probs
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+@torch.inference_mode()
+def sequence_log_probs(
+    model: "PreTrainedModel",
+    input_ids_BT: torch.Tensor,
+    targets_BT: torch.Tensor,
+    *,
+    compiled: bool = False,
+) -> torch.Tensor:
+    """Sum over each sequence's targets of their log-probabilities, `[B]` float64, nats.
+
+    The result stays on the device of the output layer, so that nothing waits for it.
+
+    Args:
+        model: A causal model.
+        input_ids_BT: Ids, padded on the right.
+        targets_BT: The id to predict at each position, or `IGNORED`.
+        compiled: As in `target_log_probs`; the model's own layers are compiled or not as given.
+    """
+    hidden_BTD = hidden_states(model, input_ids_BT.to(model.device, non_blocking=True))
+    weight_VD, bias_V = output_layer(model)
+    targets_BT = targets_BT.to(weight_VD.device, non_blocking=True)
+    log_probs_N = target_log_probs(
+        hidden_BTD.to(weight_VD).flatten(0, 1),
+        weight_VD,
+        targets_BT.clamp(min=0).flatten(),
+        bias_V,
+        compiled=compiled,
+    )
+    log_probs_BT = log_probs_N.view(targets_BT.shape).masked_fill(targets_BT == IGNORED, 0.0)
+    return log_probs_BT.sum(dim=1, dtype=torch.float64)

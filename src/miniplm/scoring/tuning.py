@@ -1,0 +1,91 @@
+"""How much to score at once, and whether to compile: derived from device, model and work."""
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from miniplm.model import output_layer
+from miniplm.runtime.devices import matrix_product_rate
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+LARGEST_TEMPORARY = 16 << 20
+"""Bytes of the largest tensor inside a layer, on a CPU. The C library maps blocks of 32 MB and
+more anew each time they are asked for, and faulting their pages in costs more than the arithmetic
+on them; smaller ones are handed out again."""
+
+MOST_POSITIONS = 1 << 16
+"""More positions in a batch make no GPU faster."""
+
+_SHARE_OF_FREE_MEMORY = 0.8
+_LIVE_TEMPORARIES = 6
+"""Widest tensors of a layer that are alive at a time, with room to spare."""
+
+COMPILING_PAYS_FROM = 600.0
+"""Seconds of expected work; compiling takes 15 to 60 and saves 5 to 25 % (docs/performance.md)."""
+
+_EXPECTED_UTILISATION = 0.6
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How a model scores on this machine.
+
+    Args:
+        batch_tokens: Positions in a batch.
+        compiled: Whether layers and log-sum-exp are compiled.
+    """
+
+    batch_tokens: int
+    compiled: bool
+
+
+def tune(model: "PreTrainedModel", flops: float, memory_gb: float | None = None) -> Tuning:
+    """Choose for a model, on the device where it is.
+
+    Args:
+        model: Ready to score.
+        flops: Of all the work ahead.
+        memory_gb: Limit for a batch's temporaries; only ever makes batches smaller.
+    """
+    per_position = _LIVE_TEMPORARIES * _widest(model) * model.dtype.itemsize
+    positions = _best_positions(model, per_position)
+    if memory_gb is not None:
+        positions = min(positions, int(memory_gb * 1e9 / per_position))
+    seconds = flops / (_EXPECTED_UTILISATION * matrix_product_rate(model.device, 0.2))
+    return Tuning(
+        batch_tokens=max(1, positions),
+        compiled=seconds >= COMPILING_PAYS_FROM and can_compile(model.device),
+    )
+
+
+def _best_positions(model: "PreTrainedModel", bytes_per_position: int) -> int:
+    """Positions of a batch that a device is best at."""
+    import torch
+
+    if model.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(model.device)
+        return min(MOST_POSITIONS, int(free * _SHARE_OF_FREE_MEMORY / bytes_per_position))
+    return LARGEST_TEMPORARY * _LIVE_TEMPORARIES // bytes_per_position
+
+
+def _widest(model: "PreTrainedModel") -> int:
+    """Entries per position of the largest tensor inside the model, logits aside."""
+    weight_VD, _ = output_layer(model)
+    in_float32 = int(weight_VD.shape[1]) * 4 // model.dtype.itemsize  # as norms work
+    inside = [
+        max(parameter.shape)
+        for parameter in model.parameters()
+        if parameter.dim() == 2 and parameter.shape != weight_VD.shape
+    ]
+    widest: int = max([in_float32, *inside])
+    return widest
+
+
+def can_compile(device: "torch.device") -> bool:
+    """Whether `torch.compile` finds what it needs: a C++ compiler on a CPU, Triton on a GPU."""
+    if device.type != "cpu":
+        return True
+    return any(shutil.which(name) for name in ("g++", "clang++"))
