@@ -292,7 +292,9 @@ def test_the_plan_knows_state_tokens_flops_and_regime(finished, corpus_folder, t
     fresh = make_plan(recipe(corpus_folder, tmp_path / "fresh"))
     assert {step.state for step in fresh.steps} == {"missing"}
     assert fresh.steps[0].num_tokens == pytest.approx(done.steps[0].num_tokens, rel=0.6)
-    assert all(step.hours is not None for step in fresh.steps)
+    assert all(step.hours > 0 and step.memory > 0 for step in fresh.steps)
+    seconds = {manifest.stage: manifest.seconds for manifest in manifests}
+    assert {step.name: step.hours * 3600 for step in done.steps} == pytest.approx(seconds)
     assert not (tmp_path / "fresh").exists()
 
 

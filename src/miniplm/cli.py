@@ -191,22 +191,23 @@ def _print_models(lines: Sequence[Sequence[str]]) -> None:
 
 def _print_plan(made: Any) -> None:  # noqa: ANN401
     table = Table(title="Plan", title_justify="left")
-    for heading in ("stage", "state", "tokens", "FLOPs", "on disk", "time", "note"):
-        numeric = heading in ("tokens", "FLOPs", "on disk", "time")
+    for heading in ("stage", "state", "tokens", "FLOPs", "on disk", "memory", "time", "note"):
+        numeric = heading not in ("stage", "state", "note")
         table.add_column(heading, justify="right" if numeric else "left")
     for step in made.steps:
         table.add_row(
             step.name, step.state, _number(step.num_tokens), _number(step.flops),
-            _number(step.num_bytes, "B"), _hours(step.hours), step.note,
+            _number(step.num_bytes, "B"), _number(step.memory, "B"), _hours(step.hours), step.note,
         )  # fmt: skip
     todo = [step for step in made.steps if step.state != "complete"]
     flops = sum(step.flops or 0 for step in todo)
-    hours = sum(step.hours or 0 for step in todo)
+    hours = sum(step.hours for step in todo)
+    memory = max((step.memory or 0 for step in todo), default=0.0)
     size = sum(step.num_bytes or 0 for step in todo)
     table.add_section()
     table.add_row(
         "to do", f"{len(todo)} of {len(made.steps)}", "", _number(flops), _number(size, "B"),
-        _hours(hours), "",
+        _number(memory, "B"), _hours(hours), "",
     )  # fmt: skip
     _console().print(table)
     for sentence in made.warnings:
@@ -221,9 +222,7 @@ def _console() -> Console:
     return console if console.is_terminal else Console(width=160)
 
 
-def _hours(hours: float | None) -> str:
-    if hours is None:
-        return "?"
+def _hours(hours: float) -> str:
     if hours >= 1:
         return f"{hours:,.1f} h"
     minutes = hours * 60

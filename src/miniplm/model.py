@@ -44,6 +44,7 @@ _LOGIT_CHANGES = (
     "final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier",
     "logits_soft_cap", "output_logit_soft_cap",
 )  # fmt: skip
+_FIELDS_BY_LAYER = ("layer_types", "mlp_layer_types")
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 
@@ -133,6 +134,18 @@ def model_config(config: ModelConfig, vocab_size: int, max_length: int) -> "Pret
         reason = str(error).strip().partition("\n")[0][:300]
         raise ModelError(f"cannot make a model config from {given!r}: {reason}") from error
     return made
+
+
+def with_layers(config: "PretrainedConfig", count: int) -> "PretrainedConfig | None":
+    """The same model with `count` layers; None where the family ties other fields to the number."""
+    fields = {
+        name: value[:count] if name in _FIELDS_BY_LAYER and value else value
+        for name, value in config.to_dict().items()
+    }
+    try:
+        return type(config).from_dict({**fields, "num_hidden_layers": count})
+    except config_errors():
+        return None
 
 
 def config_errors(*more: type[Exception]) -> tuple[type[Exception], ...]:

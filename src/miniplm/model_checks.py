@@ -12,6 +12,7 @@ from miniplm.model import (
     hidden_states,
     output_layer,
     refuse_unsupported,
+    with_layers,
 )
 
 if TYPE_CHECKING:
@@ -99,13 +100,9 @@ def check_shape(config: "PretrainedConfig") -> None:
     Raises:
         ModelError: It is not.
     """
-    fields = {**config.to_dict(), "vocab_size": 64}
-    one_layer = {k: v for k, v in fields.items() if k not in ("layer_types", "mlp_layer_types")}
+    shallow = with_layers(config, 1) or config
     try:
-        try:
-            narrow = type(config).from_dict({**one_layer, "num_hidden_layers": 1})
-        except config_errors():  # some families tie other fields to the number of layers
-            narrow = type(config).from_dict(fields)
+        narrow = type(config).from_dict({**shallow.to_dict(), "vocab_size": 64})
         model = build_model(narrow, 0).eval()
         check_causal_head(model)
     except config_errors(AssertionError, RuntimeError) as error:

@@ -1,44 +1,64 @@
 """What a run would do and cost, before anything starts.
 
 Tokens are known once the corpus is tokenised and estimated from its bytes until then. FLOPs are
-counted from the shapes. Hours divide them by the rate of a matrix product measured on this
-machine times a stated utilisation, so they are good for a decision, not for a timetable.
+counted from the shapes. Hours come from doing each kind of work for a moment on this machine
+(`calibration`), memory from what a batch keeps alive.
 """
 
 import math
-import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
+from miniplm.calibration import Calibration, resident_bytes, text_costs
 from miniplm.data.documents import estimate_bytes
 from miniplm.data.shards import ids_dtype
 from miniplm.manifest import read_manifest
-from miniplm.model import ModelConfig, model_config, released_config
+from miniplm.model import Dtype, ModelConfig, model_config, released_config
 from miniplm.model_size import TRAINING_TO_FORWARD, ModelSize, model_size
 from miniplm.recipe import CANDIDATES, Recipe
 from miniplm.road import Road, Step
 from miniplm.scaling.regime import TOKENS_PER_PARAM
 from miniplm.training.config import TrainingConfig
+from miniplm.training.trainer import EVALUATIONS
 
-UTILISATION = 0.25
-"""Share of the measured matrix-product rate that whole models are assumed to reach."""
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
 
-TOKENIZE_BYTES_PER_SECOND = 4e6
 MANY_EPOCHS = 4
 """The paper's data-limited setting repeats text four times."""
 
 _SCORE_BYTES_PER_ROW = 28
-_TRAINING_BYTES_PER_PARAM = 4 + 2 * 12
+_SELECTED_ROWS_PER_SECOND = 10e6
+_EXPORTED_BYTES_PER_SECOND = 300e6
+_DISK_BYTES_PER_SECOND = 500e6
+_STAGE_SECONDS = 0.5
+"""Opening, checking and closing a stage."""
+
+_CHECKPOINT_BYTES_PER_PARAM = 12
+_TRAINED_BYTES_PER_PARAM = 4 * 4
+"""In memory: weights, gradients and both moments."""
+
+_TRAINING_BYTES_PER_PARAM = 4 + 2 * _CHECKPOINT_BYTES_PER_PARAM
 """The model, and two checkpoints of weights and both moments."""
 
 
 @dataclass(frozen=True)
-class _Cost:
-    """What a step goes through and leaves; `seconds` only where FLOPs do not tell."""
+class _Load:
+    """Seconds that a step takes, and bytes that it holds in memory."""
 
-    num_tokens: float | None
-    flops: float | None
-    num_bytes: float | None
-    seconds: float | None
+    seconds: float = 0.0
+    memory: float = 0.0
+
+
+@dataclass(frozen=True)
+class _Cost:
+    """What a step goes through and leaves; `load` measures what that takes, if it is asked."""
+
+    num_tokens: float | None = None
+    flops: float | None = None
+    num_bytes: float | None = None
+    load: Callable[[], _Load] = _Load
     note: str = ""
 
 
@@ -52,7 +72,9 @@ class StepPlan:
         num_tokens: Tokens it goes through.
         flops: FLOPs, counted from the shapes.
         num_bytes: Bytes it leaves on disk, roughly.
-        hours: On this machine, roughly.
+        hours: On this machine; what it took, if it is complete.
+        memory: Bytes that the process holds at the most, roughly, models included wherever they
+            are; None if the step is complete.
         note: Such as the tokens per parameter.
     """
 
@@ -61,7 +83,8 @@ class StepPlan:
     num_tokens: float | None
     flops: float | None
     num_bytes: float | None
-    hours: float | None
+    hours: float
+    memory: float | None
     note: str
 
 
@@ -94,15 +117,16 @@ class _Planner:
         self.road = Road(recipe)
         self._released_vocab_size: int | None = None
         self.warnings: list[str] = []
-        self.rate = measured_matmul_rate()
+        self.memory_before = resident_bytes()
+        self.calibration = Calibration(recipe.packing.max_length)
         self.tokens = self._tokens_by_split()
-        self.sizes: dict[str, ModelSize | None] = {}
+        self.sizes: dict[str, ModelSize] = {}
 
     def plan(self) -> Plan:
         steps = [self._plan_step(step) for step in self.road.steps]
         assumptions = [
-            f"a bfloat16 matrix product runs at {self.rate / 1e12:.2f} TFLOP/s here; hours assume "
-            f"models reach {UTILISATION:.0%} of it",
+            "times are those of a moment of each kind of work on this machine, with nothing else "
+            f"running (a bfloat16 matrix product: {self.calibration.rate / 1e12:.2f} TFLOP/s)",
         ]
         if not self.tokens_are_counted:
             assumptions.append("tokens are estimated from the corpus's bytes; tokenise to know")
@@ -138,62 +162,94 @@ class _Planner:
             self._released_vocab_size = len(load_tokenizer(self.recipe.tokenizer.name))
         return self._released_vocab_size
 
-    def _size(self, name: str) -> ModelSize | None:
+    def _size(self, name: str) -> ModelSize:
         if name not in self.sizes:
-            self.sizes[name] = self._count(name)
+            self.sizes[name] = model_size(self._shape(name), self.recipe.packing.max_length)
         return self.sizes[name]
 
-    def _count(self, name: str) -> ModelSize | None:
+    def _shape(self, name: str) -> "PretrainedConfig":
         recipe = self.recipe
         config: ModelConfig = recipe.students.get(name) or getattr(recipe, name)
-        length = recipe.packing.max_length
         if config.from_scratch:
-            return model_size(model_config(config, self._vocab_size(), length), length)
-        return model_size(released_config(config), length)
+            return model_config(config, self._vocab_size(), recipe.packing.max_length)
+        return released_config(config)
 
     def _plan_step(self, step: Step) -> StepPlan:
         cost = self._cost(step)
-        seconds = cost.seconds
-        if cost.flops is not None:
-            seconds = cost.flops / (self.rate * UTILISATION)
+        manifest = read_manifest(step.folder) if step.is_complete else None
+        load = cost.load() if manifest is None else _Load()
         return StepPlan(
             name=step.name,
             state=self._state(step),
             num_tokens=cost.num_tokens,
             flops=cost.flops,
             num_bytes=cost.num_bytes,
-            hours=None if seconds is None else seconds / 3600,
+            hours=(manifest.seconds if manifest else load.seconds + _STAGE_SECONDS) / 3600,
+            memory=None if manifest else self.memory_before + load.memory,
             note=cost.note,
         )
 
     def _cost(self, step: Step) -> _Cost:
-        if step.kind == "tokenize":
-            return self._tokenize_cost()
-        if step.kind == "train":
-            return self._training_cost(step.instance)
-        if step.kind in ("score", "evaluate"):
-            split = "candidates" if step.kind == "score" else "held_out"
-            return self._scoring_cost(step.instance, self.tokens[split])
-        if step.kind == "export":
-            ratio = self.recipe.selections[step.instance].ratio
-            num_tokens = self.tokens["candidates"] * ratio
-            return _Cost(num_tokens, None, num_tokens * self._bytes_per_id(), 0.0)
-        return _Cost(None, None, None, 0.0)
+        by_kind: dict[str, Callable[[str], _Cost]] = {
+            "tokenize": self._tokenize_cost,
+            "train": self._training_cost,
+            "score": self._scoring_cost,
+            "evaluate": self._evaluation_cost,
+            "select": self._selection_cost,
+            "export": self._export_cost,
+        }
+        if step.kind not in by_kind:
+            return _Cost()
+        return by_kind[step.kind](step.instance)
 
-    def _tokenize_cost(self) -> _Cost:
+    def _selection_cost(self, name: str) -> _Cost:
+        rows = self.tokens[CANDIDATES] / self.recipe.packing.max_length
+        on_disk = _SCORE_BYTES_PER_ROW * rows * self.recipe.selections[name].ratio
+        load = _Load(rows / _SELECTED_ROWS_PER_SECOND)
+        return _Cost(num_bytes=on_disk, load=lambda: load)
+
+    def _export_cost(self, name: str) -> _Cost:
+        num_tokens = self.tokens[CANDIDATES] * self.recipe.selections[name].ratio
+        size = num_tokens * self._bytes_per_id()
+        load = _Load(size / _EXPORTED_BYTES_PER_SECOND)
+        return _Cost(num_tokens, num_bytes=size, load=lambda: load)
+
+    def _tokenize_cost(self, _: str) -> _Cost:
         size, num_tokens = estimate_bytes(self.recipe.corpus), sum(self.tokens.values())
         on_disk = num_tokens * self._bytes_per_id()
+
+        def load() -> _Load:
+            return _Load(text_costs(self.recipe.corpus, self.recipe.tokenizer).seconds(size))
+
         note = f"{size / 1e6:,.1f} MB of text"
-        return _Cost(num_tokens, None, on_disk, size / TOKENIZE_BYTES_PER_SECOND, note)
+        return _Cost(num_tokens, num_bytes=on_disk, load=load, note=note)
 
     def _bytes_per_id(self) -> int:
         return ids_dtype(self._vocab_size()).itemsize
 
-    def _scoring_cost(self, name: str, num_tokens: float) -> _Cost:
+    def _scoring_cost(self, name: str) -> _Cost:
+        return self._forward_cost(name, self.tokens[CANDIDATES], self.recipe.scoring.dtype)
+
+    def _evaluation_cost(self, name: str) -> _Cost:
+        return self._forward_cost(name, self.tokens["held_out"], self.recipe.evaluation.dtype)
+
+    def _forward_cost(self, name: str, num_tokens: float, dtype: Dtype) -> _Cost:
         size = self._size(name)
-        flops = size.forward_flops_per_token * num_tokens if size else None
-        on_disk = _SCORE_BYTES_PER_ROW * num_tokens / self.recipe.packing.max_length
-        return _Cost(num_tokens, flops, on_disk, None)
+
+        def load() -> _Load:
+            cost = self.calibration.scoring(self._shape(name), dtype)
+            weights = size.num_params * (2 if dtype == "bfloat16" else 4)
+            return _Load(
+                cost.seconds * num_tokens + weights / _DISK_BYTES_PER_SECOND,
+                weights + cost.num_bytes,
+            )
+
+        return _Cost(
+            num_tokens=num_tokens,
+            flops=size.forward_flops_per_token * num_tokens,
+            num_bytes=_SCORE_BYTES_PER_ROW * num_tokens / self.recipe.packing.max_length,
+            load=load,
+        )
 
     def _state(self, step: Step) -> str:
         if step.is_complete:
@@ -202,9 +258,8 @@ class _Planner:
 
     def _training_cost(self, name: str) -> _Cost:
         student = self.recipe.students.get(name)
-        size = self._size(name)
-        assert size is not None
-        num_tokens = self._budget_tokens(self._training(name), size)
+        size, training = self._size(name), self._training(name)
+        num_tokens = self._budget_tokens(training, size)
         available = self.tokens["candidates" if student else name]
         if student and student.corpus != CANDIDATES:
             available *= self.recipe.selections[student.corpus].ratio
@@ -214,10 +269,32 @@ class _Planner:
             num_tokens,
             TRAINING_TO_FORWARD * size.forward_flops_per_token * num_tokens,
             size.num_params * _TRAINING_BYTES_PER_PARAM,
-            None,
+            lambda: self._training_load(name, training, num_tokens, size.num_params),
             f"{size.num_params / 1e6:.2f}M parameters, {per_param:.1f} tokens each, "
             f"{epochs:.1f} epochs",
         )
+
+    def _training_load(
+        self, name: str, training: TrainingConfig, num_tokens: float, num_params: int
+    ) -> _Load:
+        costs = self.calibration.training(self._shape(name), training)
+        length = self.recipe.packing.max_length
+        steps = num_tokens / (training.global_batch_size * length)
+        evaluations = (
+            steps / training.eval_every_steps if training.eval_every_steps else EVALUATIONS
+        )
+        evaluated = min(
+            self.recipe.evaluation.held_out_sequences_while_training * length,
+            self.tokens["held_out"],
+        )
+        checkpoint_bytes = _CHECKPOINT_BYTES_PER_PARAM * num_params
+        seconds = (
+            num_tokens * costs.token.seconds
+            + steps * costs.step.seconds
+            + evaluations * evaluated * costs.evaluated_token.seconds
+            + steps / training.checkpoint_every_steps * checkpoint_bytes / _DISK_BYTES_PER_SECOND
+        )
+        return _Load(seconds, _TRAINED_BYTES_PER_PARAM * num_params + costs.token.num_bytes)
 
     def _judge(self, name: str, role: str, per_param: float, epochs: float) -> None:
         wanted = TOKENS_PER_PARAM[role]
@@ -253,28 +330,3 @@ class _Planner:
             return budget.flops / (TRAINING_TO_FORWARD * size.forward_flops_per_token)
         assert budget.steps is not None
         return float(budget.steps * training.global_batch_size * self.recipe.packing.max_length)
-
-
-def measured_matmul_rate(seconds: float = 0.5) -> float:
-    """FLOP/s of a bfloat16 matrix product on the device that models would run on."""
-    import torch
-
-    from miniplm.runtime.devices import best_device
-
-    device = best_device()
-    size = 1024 if device.type == "cpu" else 8192
-    left = torch.randn(size, size, device=device).bfloat16()
-    right = torch.randn(size, size, device=device).bfloat16()
-
-    def synchronise() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-
-    left @ right
-    synchronise()
-    started, count = time.monotonic(), 0
-    while time.monotonic() - started < seconds:
-        left @ right
-        synchronise()
-        count += 1
-    return 2 * size**3 * count / (time.monotonic() - started)

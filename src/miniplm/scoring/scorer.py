@@ -131,9 +131,7 @@ def _prepare(
 ) -> float:
     """Set the models up; returns the seconds that compiling took."""
     for scorer in scorers.values():
-        if scorer.model.device.type == "cpu":
-            keep_memory()
-        use_blocked_attention(scorer.model)
+        prepare_model(scorer.model)
     if not tuning.compiled:
         return 0.0
     for scorer in scorers.values():
@@ -144,6 +142,13 @@ def _prepare(
     for scorer in scorers.values():
         sequence_log_probs(scorer.model, batch.input_ids_BT, batch.targets_BT, compiled=True)
     return time.monotonic() - started
+
+
+def prepare_model(model: "PreTrainedModel") -> None:
+    """Make a model, and on a CPU the allocator, ready to score at full speed."""
+    if model.device.type == "cpu":
+        keep_memory()
+    use_blocked_attention(model)
 
 
 def compile_layers(model: "PreTrainedModel") -> None:

@@ -50,7 +50,7 @@ def tune(model: "PreTrainedModel", flops: float, memory_gb: float | None = None)
         flops: Of all the work ahead.
         memory_gb: Limit for a batch's temporaries; only ever makes batches smaller.
     """
-    per_position = _LIVE_TEMPORARIES * _widest(model) * model.dtype.itemsize
+    per_position = bytes_per_position(model)
     positions = _best_positions(model, per_position)
     if memory_gb is not None:
         positions = min(positions, int(memory_gb * 1e9 / per_position))
@@ -61,14 +61,20 @@ def tune(model: "PreTrainedModel", flops: float, memory_gb: float | None = None)
     )
 
 
-def _best_positions(model: "PreTrainedModel", bytes_per_position: int) -> int:
+def bytes_per_position(model: "PreTrainedModel") -> int:
+    """Bytes that a position of a batch takes while a model scores, about."""
+    itemsize: int = model.dtype.itemsize
+    return _LIVE_TEMPORARIES * _widest(model) * itemsize
+
+
+def _best_positions(model: "PreTrainedModel", per_position: int) -> int:
     """Positions of a batch that a device is best at."""
     import torch
 
     if model.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(model.device)
-        return min(MOST_POSITIONS, int(free * _SHARE_OF_FREE_MEMORY / bytes_per_position))
-    return LARGEST_TEMPORARY * _LIVE_TEMPORARIES // bytes_per_position
+        return min(MOST_POSITIONS, int(free * _SHARE_OF_FREE_MEMORY / per_position))
+    return LARGEST_TEMPORARY * _LIVE_TEMPORARIES // per_position
 
 
 def _widest(model: "PreTrainedModel") -> int:

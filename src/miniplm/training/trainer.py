@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 
 CHECKPOINTS_FOLDER = "checkpoints"
 _MICRO_BATCH_POSITIONS = 8192
-_EVALUATIONS = 20
+EVALUATIONS = 20
+"""Losses on held-out text along the way, where the config does not say how often."""
 
 
 @dataclass(frozen=True)
@@ -145,9 +146,9 @@ class _Run:
         self.model = model
         if config.compile:
             model.base_model.compile()
-        optimizer = _optimizer(model, config)
+        optimizer = make_optimizer(model, config)
         self.loss_model, self.optimizer = self.accelerator.prepare(SequenceLoss(model), optimizer)
-        self.eval_every = config.eval_every_steps or max(1, self.num_steps // _EVALUATIONS)
+        self.eval_every = config.eval_every_steps or max(1, self.num_steps // EVALUATIONS)
 
     def resume(self) -> TrainingState:
         """Go back to the last checkpoint, or start; drops metrics of steps after it."""
@@ -206,9 +207,7 @@ class _Run:
         """Gradients of the mean loss over a global batch; returns that loss."""
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         mine = indices[rank::world]
-        micro = self.config.micro_batch_size or max(
-            1, _MICRO_BATCH_POSITIONS // self.store.max_length
-        )
+        micro = micro_batch_sequences(self.config, self.store.max_length)
         length = self.store.max_length if self.config.compile else None
         total = torch.zeros((), device=self.accelerator.device)
         for begin in range(0, len(mine), micro):
@@ -292,7 +291,12 @@ class _Run:
         )
 
 
-def _optimizer(model: torch.nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
+def micro_batch_sequences(config: TrainingConfig, max_length: int) -> int:
+    """Sequences of a forward pass."""
+    return config.micro_batch_size or max(1, _MICRO_BATCH_POSITIONS // max_length)
+
+
+def make_optimizer(model: torch.nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
     """AdamW that decays matrices but neither norms nor biases."""
     parameters = list(model.parameters())
     groups = [

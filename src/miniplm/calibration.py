@@ -1,0 +1,308 @@
+"""A few seconds of the work itself, to say how long all of it will take on this machine.
+
+Deep models are timed with two and with one of their layers; the rest follows, since time is a
+straight line in the number of layers. Big ones are timed on few positions.
+
+Axes: B sequences, T positions.
+"""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from miniplm.data.documents import Tally, read_documents
+from miniplm.data.tokenizer import encode_batch, load_tokenizer, train_tokenizer
+from miniplm.model import Dtype, build_model, with_layers
+from miniplm.model_size import size_of
+from miniplm.runtime.devices import matrix_product_rate, place
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PretrainedConfig, PreTrainedModel
+
+    from miniplm.data.documents import CorpusConfig
+    from miniplm.data.tokenizer import TokenizerConfig
+    from miniplm.training.config import TrainingConfig
+
+CostT = TypeVar("CostT", "Cost", "TrainingCosts")
+
+_SECONDS = 0.5
+"""What a measurement takes, about, once warm."""
+
+_EXPECTED_UTILISATION = 0.4
+_FEWEST_POSITIONS = 128
+_SAMPLE_BYTES = 4_000_000
+_WHOLE_MODEL_PARAMS = 5e6
+"""Smaller models are measured whole."""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a part of a model's work takes.
+
+    Args:
+        seconds: Of the work, for a token or for a step.
+        num_bytes: Kept alive for it, for a token; 0 where that is not counted.
+    """
+
+    seconds: float
+    num_bytes: float = 0.0
+
+    def extrapolated(self, shallower: "Cost", num_more: int) -> "Cost":
+        """The cost with `num_more` further layers, given that of a model with one layer less."""
+        return Cost(
+            self.seconds + num_more * max(0.0, self.seconds - shallower.seconds),
+            self.num_bytes + num_more * max(0.0, self.num_bytes - shallower.num_bytes),
+        )
+
+
+@dataclass(frozen=True)
+class TrainingCosts:
+    """What training takes.
+
+    Args:
+        token: Forward and backward, for a token.
+        step: Clipping and the optimiser, for a step.
+        evaluated_token: Forward only, for a token of held-out text.
+    """
+
+    token: Cost
+    step: Cost
+    evaluated_token: Cost
+
+    def extrapolated(self, shallower: "TrainingCosts", num_more: int) -> "TrainingCosts":
+        """As `Cost.extrapolated`, of each part."""
+        return TrainingCosts(
+            self.token.extrapolated(shallower.token, num_more),
+            self.step.extrapolated(shallower.step, num_more),
+            self.evaluated_token.extrapolated(shallower.evaluated_token, num_more),
+        )
+
+
+class Calibration:
+    """Costs of models on this machine, each shape measured once.
+
+    Raises what building a model raises.
+    """
+
+    def __init__(self, length: int) -> None:
+        from miniplm.runtime.devices import best_device
+
+        self.length = length
+        self.device = best_device()
+        self.rate = matrix_product_rate(self.device)
+        self._scoring: dict[str, Cost] = {}
+        self._training: dict[str, TrainingCosts] = {}
+
+    def scoring(self, config: "PretrainedConfig", dtype: Dtype) -> Cost:
+        """Cost of scoring a token, and the bytes of a batch for each of its tokens."""
+        key = f"{dtype} {json.dumps(config.to_dict(), sort_keys=True, default=str)}"
+        if key not in self._scoring:
+            self._scoring[key] = _by_depth(config, lambda shape: self._score(shape, dtype))
+        return self._scoring[key]
+
+    def training(self, config: "PretrainedConfig", training: "TrainingConfig") -> TrainingCosts:
+        """Costs of training."""
+        shape = json.dumps(config.to_dict(), sort_keys=True, default=str)
+        key = f"{training.precision} {training.micro_batch_size} {shape}"
+        if key not in self._training:
+            self._training[key] = _by_depth(config, lambda part: self._train(part, training))
+        return self._training[key]
+
+    def _score(self, config: "PretrainedConfig", dtype: Dtype) -> Cost:
+        import torch
+
+        from miniplm.scoring.forward import sequence_log_probs
+        from miniplm.scoring.scorer import prepare_model
+        from miniplm.scoring.tuning import bytes_per_position, tune
+
+        model = place(self._build(config).to(getattr(torch, dtype)))
+        prepare_model(model)
+        batch_tokens = tune(model, flops=0.0).batch_tokens
+        ids_BT = self._ids(model, batch_tokens, 1)
+        seconds = self._time(lambda: sequence_log_probs(model, ids_BT, ids_BT))
+        return Cost(seconds / ids_BT.numel(), batch_tokens * bytes_per_position(model))
+
+    def _train(self, config: "PretrainedConfig", training: "TrainingConfig") -> TrainingCosts:
+        import torch
+
+        from miniplm.training.objective import SequenceLoss
+        from miniplm.training.trainer import make_optimizer, micro_batch_sequences
+
+        model = self._build(config).to(self.device).train()
+        loss_model, optimizer = SequenceLoss(model), make_optimizer(model, training)
+        most = micro_batch_sequences(training, self.length) * self.length
+        ids_BT = self._ids(model, most, 3)
+        weights_B = torch.full((len(ids_BT),), 1 / len(ids_BT), device=self.device)
+        lowered = torch.autocast(
+            self.device.type, torch.bfloat16, enabled=training.precision == "bfloat16"
+        )
+        kept: dict[int, int] = {}
+
+        def forward() -> torch.Tensor:
+            with lowered:
+                loss: torch.Tensor = loss_model(ids_BT, ids_BT, weights_B)
+            return loss
+
+        def step() -> None:
+            torch.nn.utils.clip_grad_norm_(model.parameters(), training.max_grad_norm)
+            optimizer.step()
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            torch.autograd.backward(forward())
+        both = self._time(lambda: torch.autograd.backward(forward()))
+        update = self._time(step)
+        with torch.no_grad():
+            evaluated = self._time(forward)
+        num_tokens = ids_BT.numel()
+        weights = sum(p.numel() * p.element_size() for p in model.parameters())
+        saved = max(0, sum(kept.values()) - weights)
+        return TrainingCosts(
+            Cost(both / num_tokens, saved / num_tokens * most), Cost(update),
+            Cost(evaluated / num_tokens),
+        )  # fmt: skip
+
+    def _build(self, config: "PretrainedConfig") -> "PreTrainedModel":
+        import torch
+
+        with torch.device(self.device):
+            return build_model(config, 0)
+
+    def _ids(self, model: "PreTrainedModel", most: int, passes: int) -> "torch.Tensor":
+        """Ids to work on, `[B, T]`: as many as the work takes at a time, but not for too long."""
+        import torch
+
+        flops = passes * size_of(model, self.length).forward_flops_per_token
+        affordable = int(_SECONDS * self.rate * _EXPECTED_UTILISATION / flops)
+        positions = max(_FEWEST_POSITIONS, min(most, affordable))
+        length = min(self.length, positions)
+        return torch.ones(positions // length, length, dtype=torch.int64, device=self.device)
+
+    def _time(self, work: Callable[[], object]) -> float:
+        """Median seconds of the work, after a warm-up."""
+        import torch
+
+        def once() -> float:
+            started = time.perf_counter()
+            work()
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            return time.perf_counter() - started
+
+        once()
+        times = [once()]
+        while sum(times) < _SECONDS and len(times) < 9:
+            times.append(once())
+        return sorted(times)[len(times) // 2]
+
+
+def _by_depth(config: "PretrainedConfig", measure: Callable[["PretrainedConfig"], CostT]) -> CostT:
+    """The cost of a model, extrapolated from one and two of its layers where it is big."""
+    from miniplm.model_size import model_size
+
+    depth = int(config.num_hidden_layers)
+    two, one = with_layers(config, 2), with_layers(config, 1)
+    if depth <= 2 or two is None or one is None:
+        return measure(config)
+    if model_size(config, 1).num_params < _WHOLE_MODEL_PARAMS:
+        return measure(config)
+    return measure(two).extrapolated(measure(one), depth - 2)
+
+
+@dataclass(frozen=True)
+class TextCosts:
+    """What tokenising takes.
+
+    Args:
+        read: Seconds to read a byte of text, encode it and pack it.
+        trained: Seconds to train the tokenizer on a byte; 0 where it is a released one.
+        training_base: Seconds of that training that do not depend on the text.
+        train_bytes: Bytes that it is trained on, at most.
+    """
+
+    read: float
+    trained: float = 0.0
+    training_base: float = 0.0
+    train_bytes: int = 0
+
+    def seconds(self, num_bytes: float) -> float:
+        """Of a corpus of `num_bytes` of text, which a training reads once more.
+
+        Example:
+            >>> TextCosts(read=0.1, trained=0.2, training_base=3.0, train_bytes=10).seconds(50)
+            10.0
+        """
+        training = self.training_base + self.trained * min(num_bytes, self.train_bytes)
+        return self.read * num_bytes + training
+
+
+def text_costs(corpus: "CorpusConfig", tokenizer: "TokenizerConfig") -> TextCosts:
+    """Tokenise the beginning of a corpus, and train a tokenizer on two sizes of it if need be.
+
+    Raises what reading the corpus and loading the tokenizer raises.
+    """
+    texts = _first_texts(corpus, _SAMPLE_BYTES)
+    size = sum(len(text.encode()) for text in texts)
+    with tempfile.TemporaryDirectory() as folder:
+        if tokenizer.name is not None:
+            return TextCosts(_read_seconds(corpus, tokenizer, size))
+        some = texts[: max(1, len(texts) // 4)]
+        some_size = sum(len(text.encode()) for text in some)
+        quick = _seconds(lambda: train_tokenizer(some, tokenizer.vocab_size, Path(folder)))
+        slow = _seconds(lambda: train_tokenizer(texts, tokenizer.vocab_size, Path(folder)))
+        trained = max(0.0, (slow - quick) / max(1, size - some_size))
+        return TextCosts(
+            read=_read_seconds(corpus, tokenizer.model_copy(update={"name": folder}), size),
+            trained=trained,
+            training_base=max(0.0, slow - trained * size),
+            train_bytes=tokenizer.train_bytes,
+        )
+
+
+def _read_seconds(corpus: "CorpusConfig", tokenizer: "TokenizerConfig", size: int) -> float:
+    """Seconds for a byte of reading and encoding."""
+    loaded = load_tokenizer(
+        str(tokenizer.name),
+        revision=tokenizer.revision,
+        trust_remote_code=tokenizer.trust_remote_code,
+    )
+
+    def work() -> None:
+        encode_batch(loaded, _first_texts(corpus, size))
+
+    return _seconds(work) / max(1, size)
+
+
+def _first_texts(corpus: "CorpusConfig", num_bytes: int) -> list[str]:
+    texts = []
+    for document in read_documents(corpus, Tally()):
+        texts.append(document.text)
+        num_bytes -= len(document.text)
+        if num_bytes <= 0:
+            break
+    return texts
+
+
+def _seconds(work: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    work()
+    return time.perf_counter() - started
+
+
+def resident_bytes() -> int:
+    """Memory that this process holds now, where the system tells, else the most so far."""
+    try:
+        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        import resource
+
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
