@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 # the plain name brings the CUDA build, several GB; a CPU build is enough for demo and tests.
 TORCH ?= torch==2.13.0
 
-.PHONY: help demo test check format clean
+.PHONY: help demo test bench check format clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -19,6 +19,11 @@ demo: $(VENV)/.installed  ## Walk the whole road on the embedded corpus (ten min
 
 test: check  ## Lint, format, types, and all tests
 	$(BIN)/python -m pytest
+
+# What the benchmarks take, such as BENCH="--data DATA --run runs/demo --size full"
+BENCH ?=
+bench: $(VENV)/.installed  ## Data path against the authors' way and the machine's limit (ten minutes)
+	$(BIN)/python -m benchmarks $(BENCH)
 
 check: $(VENV)/.installed-dev  ## Lint, format and types only
 	$(BIN)/ruff check

@@ -1,0 +1,111 @@
+"""`python -m benchmarks`: run the comparisons, print one table, write JSON and a plot."""
+
+import json
+import sys
+import tempfile
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from benchmarks import export, machine, scoring, selection, tokenization
+from benchmarks.harness import Result, measure
+from benchmarks.plot import ratios_svg
+from benchmarks.setting import Setting
+from benchmarks.table import facts_about_machine, print_table
+
+STAGES = {
+    "machine": machine,
+    "tokenize": tokenization,
+    "score": scoring,
+    "select": selection,
+    "export": export,
+}
+
+
+@click.command()
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder with corpus/ and tokenizers/; without it, the embedded text is used.",
+)
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A finished run, such as runs/demo: its models show how bfloat16 agrees.",
+)
+@click.option(
+    "--size",
+    type=click.Choice(["small", "full"]),
+    default="small",
+    show_default=True,
+    help="small: under ten minutes on two cores. full: the sizes docs/performance.md quotes.",
+)
+@click.option("--repeats", default=3, show_default=True, help="Runs of each contender, in turn.")
+@click.option("--only", multiple=True, type=click.Choice(list(STAGES)), help="Only these stages.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("benchmarks/results"),
+    show_default=True,
+    help="Folder for results.json and ratios.svg.",
+)
+def main(
+    data: Path | None, run: Path | None, size: str, repeats: int, only: tuple[str, ...], out: Path
+) -> None:
+    """Measure the data path against the authors' way of doing it and against the machine's limit.
+
+    Contenders take turns, every run in a process of its own. Close everything else first.
+    """
+    results: list[Result] = []
+    out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="miniplm-bench-") as folder:
+        setting = Setting(data, Path(folder), size, run)  # type: ignore[arg-type]
+        for stage, module in STAGES.items():
+            if only and stage not in only and stage != "machine":
+                continue
+            for bench in module.benches(setting):
+                results.append(measure(bench, repeats, _say))
+                _write(results, out / "results.json", size)
+    print_table(results)
+    (out / "ratios.svg").write_text(ratios_svg(results), encoding="utf-8")
+    click.echo(f"\n{out / 'results.json'}, {out / 'ratios.svg'}")
+
+
+def _say(message: str) -> None:
+    click.echo(message, err=True)
+    sys.stderr.flush()
+
+
+def _write(results: list[Result], path: Path, size: str) -> None:
+    """All figures so far, so that a run that is broken off loses nothing."""
+    content = {
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "machine": facts_about_machine(),
+        "size": size,
+        "benches": [
+            {
+                "name": result.bench.name,
+                "unit": result.bench.unit,
+                "goal": result.bench.goal,
+                "baseline": result.bench.baseline,
+                "contenders": {
+                    name: {
+                        "median_rate": result.rate(name),
+                        "spread": result.spread(name),
+                        "ratio": result.ratio(name),
+                        "peak_bytes": result.peak(name),
+                        "runs": [asdict(one) for one in runs],
+                    }
+                    for name, runs in result.runs.items()
+                },
+            }
+            for result in results
+        ],
+    }
+    path.write_text(json.dumps(content, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
