@@ -160,6 +160,7 @@ def _in_process(contender: Contender, arguments: dict[str, Any]) -> Run:
         task = json.dumps([contender.function, arguments, str(answer)])
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.harness", task],
+            cwd=Path(__file__).resolve().parents[1],
             env={**os.environ, **contender.environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
