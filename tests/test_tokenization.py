@@ -132,7 +132,7 @@ def test_sequences_do_not_depend_on_the_number_of_shards(tokenized, corpus_folde
 
 def test_batches_of_documents_do_not_change_a_byte(tokenized, corpus_folder, tmp_path, monkeypatch):
     folder, _ = tokenized
-    monkeypatch.setattr("miniplm.data.tokenization._BATCH_DOCUMENTS", 3)
+    monkeypatch.setattr("miniplm.data.corpus_packing._BATCH_DOCUMENTS", 3)
     tokenize_corpus(config(corpus_folder), tmp_path)
     assert content(tmp_path) == content(folder)
 

@@ -16,7 +16,7 @@ from miniplm.data.estimates import estimate_text_bytes
 from miniplm.data.files import CorpusFile, find_files
 from miniplm.data.hub import DatasetPlace, dataset_bytes, dataset_listing, dataset_rows
 from miniplm.data.readers import NOT_UTF8, Row, lookup, read_rows
-from miniplm.data.records import Document, Tally, in_share
+from miniplm.data.records import Document, Tally, in_share, num_utf8_bytes
 from miniplm.data.splits import source_of
 from miniplm.errors import DocumentError
 from miniplm.manifest import fingerprint, fingerprint_files
@@ -149,8 +149,12 @@ def corpus_fingerprint(config: CorpusConfig) -> str:
     return fingerprint({**fields, "paths": names, "content": content})
 
 
-def estimate_bytes(config: CorpusConfig) -> int:
+def estimate_bytes(config: CorpusConfig, *, rough: bool = False) -> int:
     """About how many bytes of UTF-8 text a corpus has, from file sizes and the head of a few files.
+
+    Args:
+        config: The corpus.
+        rough: Take a hundredth of the time; good enough for a progress bar.
 
     Returns:
         Bytes, times `config.share`; 0 where a dataset on the hub does not say.
@@ -163,7 +167,7 @@ def estimate_bytes(config: CorpusConfig) -> int:
     if config.source == "datasets":
         return round(dataset_bytes(_place(config)) * config.share)
     files, _ = find_files(config.paths, config.text_suffixes)
-    return round(estimate_text_bytes(files, config.text_field) * config.share)
+    return round(estimate_text_bytes(files, config.text_field, rough=rough) * config.share)
 
 
 Record = tuple[str, str, str, Row]
@@ -196,8 +200,7 @@ def _judged(records: Iterable[Record], config: CorpusConfig, tally: Tally) -> It
         if not in_share(source_of(document_id), config.share):
             continue
         try:
-            document = _document(row, document_id, domain, config)
-            num_bytes = len(document.text.encode())
+            document, num_bytes = _document(row, document_id, domain, config)
         except _BadRecordError as error:
             for counter in (own, tally):
                 counter.drop(str(error), place)
@@ -219,7 +222,10 @@ class _BadRecordError(Exception):
     """Says why a record is no document; never leaves this module."""
 
 
-def _document(row: Row, document_id: str, domain: str, config: CorpusConfig) -> Document:
+def _document(
+    row: Row, document_id: str, domain: str, config: CorpusConfig
+) -> tuple[Document, int]:
+    """The document of a record, and the UTF-8 bytes of its text."""
     if isinstance(row, str):
         raise _BadRecordError(row)
     text = _string(row, config.text_field)
@@ -229,9 +235,11 @@ def _document(row: Row, document_id: str, domain: str, config: CorpusConfig) -> 
         domain = _string(row, config.domain_field)
         if not domain:
             raise _BadRecordError(f"{config.domain_field} is missing")
-    for value in (text, domain, document_id):
-        _check_encodable(value)
-    return Document(text, domain, document_id)
+    try:
+        num_bytes, _, _ = map(num_utf8_bytes, (text, domain, document_id))
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can spell
+        raise _BadRecordError(NOT_UTF8) from None
+    return Document(text, domain, document_id), num_bytes
 
 
 def _string(row: Mapping[str, Any], name: str) -> str:
@@ -241,14 +249,6 @@ def _string(row: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise _BadRecordError(f"{name} is not a string")
     return value
-
-
-def _check_encodable(value: str) -> None:
-    # Half a surrogate pair, which JSON can spell, is in no valid UTF-8 text.
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise _BadRecordError(NOT_UTF8) from None
 
 
 def _document_id(row: Row, config: CorpusConfig) -> str | None:

@@ -27,6 +27,11 @@ class Document:
     domain: str
     id: str
 
+    @property
+    def num_bytes(self) -> int:
+        """UTF-8 bytes of the text."""
+        return num_utf8_bytes(self.text)
+
 
 @dataclass(slots=True)
 class Tally:
@@ -91,6 +96,15 @@ class Tally:
             f"the limit is {max_bad_share:.2%}\n{reasons}\n"
             f"Fix the files, or raise corpus.max_bad_share to go on without these documents."
         )
+
+
+def num_utf8_bytes(text: str) -> int:
+    """UTF-8 bytes of a text, for ASCII without a look at it.
+
+    Raises:
+        UnicodeEncodeError: The text holds half a surrogate pair.
+    """
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def in_share(source: str, share: float) -> bool:
