@@ -21,21 +21,27 @@ class Row:
 
 
 def rows_of(blocks):
-    for block in blocks:
+    for block in filter(None, blocks):
         ids = np.split(block.ids_N, np.cumsum(block.lengths_R))[:-1]
         sources = np.split(block.sources_S, np.cumsum(block.num_sources_R))[:-1]
         for row, numbers in zip(ids, sources, strict=True):
             yield Row(row.tolist(), [f"d{number}" for number in numbers])
 
 
+def add(packer, index, ids, part):
+    """Rows that come while a document is added in parts."""
+    array = np.array(ids, dtype=np.int32)
+    parts = [array[begin : begin + part] for begin in range(0, len(ids), part)] or [array]
+    blocks = [packer.add(piece, index, is_last=piece is parts[-1]) for piece in parts]
+    return list(rows_of(blocks))
+
+
 def packed(documents, max_length, ends=ENDS_SENTENCE, part=1000):
     packer = DomainPacker(ends, EOS, max_length)
     rows = []
     for index, ids in enumerate(documents):
-        array = np.array(ids, dtype=np.int32)
-        parts = [array[begin : begin + part] for begin in range(0, len(ids), part)]
-        rows += rows_of(packer.add(parts, index))
-    rows += rows_of(packer.flush())
+        rows += add(packer, index, ids, part)
+    rows += rows_of([packer.flush()])
     return rows, packer
 
 
@@ -107,9 +113,7 @@ def test_rows_come_behind_the_same_documents_however_ids_are_divided(documents, 
     def counts(part):
         packer = DomainPacker(ENDS_SENTENCE, EOS, 5)
         for index, ids in enumerate(documents):
-            array = np.array(ids, dtype=np.int32)
-            parts = [array[begin : begin + part] for begin in range(0, len(ids), part)]
-            yield len(list(rows_of(packer.add(parts, index))))
+            yield len(add(packer, index, ids, part))
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "_BLOCK_IDS", block)

@@ -5,10 +5,10 @@ all cores. What is in memory at once does not depend on the corpus: three batche
 single long documents, a batch's ids, and a block of ids for each split and domain.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from miniplm.data.ahead import ahead
 from miniplm.data.documents import CorpusConfig, Document, Tally, estimate_bytes, read_documents
 from miniplm.data.encoder_check import choose_encoder
 from miniplm.data.encoders import Encoder
-from miniplm.data.long_texts import PIECE_CHARACTERS, exact_pieces
+from miniplm.data.long_texts import exact_pieces
 from miniplm.data.packing import DomainPacker
 from miniplm.data.spill import Spill
 from miniplm.data.splits import Split
@@ -29,7 +29,15 @@ if TYPE_CHECKING:
 
 _BATCH_CHARACTERS = 1 << 20
 _BATCH_DOCUMENTS = 4096
-_BATCHES_AHEAD = 1
+_AHEAD = 1
+
+
+class Part(NamedTuple):
+    """A document, or a part of a long one, with its ids, `[N]` int32."""
+
+    document: Document
+    ids: NDArray[np.int32]
+    is_last: bool
 
 
 @dataclass
@@ -46,21 +54,32 @@ class CorpusPacker:
     max_length: int
     spills: dict[Split, Spill]
     _packers: dict[tuple[Split, str], DomainPacker] = field(default_factory=dict)
+    _open: tuple[DomainPacker, Spill, int] | None = None
 
-    def add(self, parts: Iterable[NDArray[np.int32]], document: Document, split: Split) -> None:
-        """Add a document, whose ids come in one array or several."""
+    def add(self, part: Part, split_for: Callable[[Document], Split]) -> None:
+        """Add a document or the next part of one; its split is asked for once."""
+        if self._open is None:
+            self._open = self._begin(part.document, split_for(part.document))
+        packer, spill, number = self._open
+        if part.is_last:
+            self._open = None
+        rows = packer.add(part.ids, number, is_last=part.is_last)
+        if rows is not None:
+            spill.add_rows(rows, part.document.domain)
+
+    def _begin(self, document: Document, split: Split) -> tuple[DomainPacker, Spill, int]:
         packer = self._packers.get((split, document.domain))
         if packer is None:
             packer = DomainPacker(self.table.ends_sentence_V, self.table.eos_id, self.max_length)
             self._packers[split, document.domain] = packer
         spill = self.spills[split]
-        for rows in packer.add(parts, spill.add_document(document.id)):
-            spill.add_rows(rows, document.domain)
+        return packer, spill, spill.add_document(document.id)
 
     def flush(self) -> None:
         """Write out what is left, when all documents were added."""
         for split, domain in sorted(self._packers):
-            for rows in self._packers[split, domain].flush():
+            rows = self._packers[split, domain].flush()
+            if rows is not None:
                 self.spills[split].add_rows(rows, domain)
 
     @property
@@ -93,16 +112,18 @@ def pack_corpus(
     """
     with (
         progress("tokenize", estimate_bytes(corpus, rough=True) / 1e6, "MB") as advance,
-        ahead(_batches(read_documents(corpus, tally)), _BATCHES_AHEAD) as batches,
+        ahead(_batches(read_documents(corpus, tally)), _AHEAD) as batches,
     ):
         first = next(batches, [])
         encoder = choose_encoder(tokenizer, [document.text for document in first])
         remaining = chain([first], batches)
         del first  # it may be half a gigabyte
-        for batch in remaining:
-            for document, parts in _encoded(encoder, batch):
-                packer.add(parts, document, split_for(document))
-            advance(sum(len(document.text) for document in batch) / 1e6)
+        with ahead(_encoded(encoder, remaining), _AHEAD) as encoded:
+            for parts in encoded:
+                for part in parts:
+                    packer.add(part, split_for)
+                    if part.is_last:
+                        advance(len(part.document.text) / 1e6)
     return encoder.name
 
 
@@ -121,22 +142,22 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
         yield batch
 
 
-def _encoded(
-    encoder: Encoder, batch: list[Document]
-) -> Iterator[tuple[Document, Iterable[NDArray[np.int32]]]]:
-    if len(batch) == 1 and len(batch[0].text) > _BATCH_CHARACTERS:
-        yield batch[0], _encoded_in_pieces(encoder, batch[0].text)
-        return
-    arrays = encoder([document.text for document in batch]).split()
-    for document, ids in zip(batch, arrays, strict=True):
-        yield document, (ids.copy(),)  # a view would keep the ids of the whole batch
+def _encoded(encoder: Encoder, batches: Iterator[list[Document]]) -> Iterator[list[Part]]:
+    for batch in batches:
+        if len(batch) == 1 and len(batch[0].text) > _BATCH_CHARACTERS:
+            yield from _encoded_in_pieces(encoder, batch[0])
+            continue
+        arrays = encoder([document.text for document in batch]).split()
+        # Copies, since a view would keep the ids of the whole batch.
+        pairs = zip(batch, arrays, strict=True)
+        yield [Part(document, ids.copy(), is_last=True) for document, ids in pairs]
 
 
-def _encoded_in_pieces(encoder: Encoder, text: str) -> Iterator[NDArray[np.int32]]:
+def _encoded_in_pieces(encoder: Encoder, document: Document) -> Iterator[list[Part]]:
     group: list[str] = []
-    for piece in exact_pieces(text, encoder):
+    for piece in exact_pieces(document.text, encoder):
         group.append(piece)
-        if len(group) * PIECE_CHARACTERS >= _BATCH_CHARACTERS:
-            yield encoder(group).ids_N
+        if sum(map(len, group)) >= _BATCH_CHARACTERS:
+            yield [Part(document, encoder(group).ids_N, is_last=False)]
             group = []
-    yield encoder(group).ids_N
+    yield [Part(document, encoder(group).ids_N, is_last=True)]

@@ -6,15 +6,15 @@ since it has wheels wherever torch has. It is young, so it is never trusted: `en
 compares the two for the tokenizer at hand before it is used.
 """
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -90,20 +90,34 @@ class GigatokenEncoder:
         import gigatoken
 
         self.name = f"gigatoken {metadata.version('gigatoken')}"
-        description = orjson.loads(tokenizer.backend_tokenizer.to_str())
-        added = description["added_tokens"]
-        description["added_tokens"] = [token for token in added if not token["special"]]
-        description.update(truncation=None, padding=None, post_processor=None)
-        self._tokenizer: Any = gigatoken.Tokenizer.from_json(orjson.dumps(description))
+        description = tokenizer.backend_tokenizer.to_str()
+        description = _replaced(description, "added_tokens", _without_special)
+        for name in ("truncation", "padding", "post_processor"):
+            description = _replaced(description, name, lambda _: None)
+        self._tokenizer: Any = gigatoken.Tokenizer.from_json(description)
 
     def __call__(self, texts: Sequence[str]) -> Encoded:
         """See `Encoder`."""
         if not texts:
             return Encoded(np.empty(0, np.int32), np.empty(0, np.int64))
-        layout = self._tokenizer.encode_batch(list(texts)).layout
+        layout = self._tokenizer.encode_batch(list(texts), parallel=False).layout
         offsets = np.asarray(layout.offsets.data)
         ids = np.asarray(layout.content.data)[offsets[0] : offsets[-1]]
         return Encoded(ids.view(np.int32), np.diff(offsets))
+
+
+def _without_special(added_tokens: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [token for token in added_tokens if not token["special"]]
+
+
+def _replaced(description: str, name: str, change: Callable[[Any], Any]) -> str:
+    """A tokenizer.json with the value of one name changed, the vocabulary not being parsed.
+
+    No other text can look like the name, since quotes in strings have a backslash before them.
+    """
+    start = description.index(f'"{name}":') + len(name) + 3
+    value, end = json.JSONDecoder().raw_decode(description, start)
+    return description[:start] + json.dumps(change(value)) + description[end:]
 
 
 class DividedEncoder:

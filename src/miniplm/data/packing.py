@@ -7,7 +7,6 @@ the end makes a shorter last row.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,8 +92,8 @@ def row_ends(ends_sentence: NDArray[np.bool_], row_length: int) -> list[int]:
 class DomainPacker:
     """Packs the documents of one domain, given one after another.
 
-    Neither the rows nor the documents behind which they are given out depend on how a document's
-    ids are divided. Up to `_BLOCK_IDS` ids and what was added last are held.
+    Neither the rows nor the documents behind which they are given out depend on how a document is
+    divided. Up to `_BLOCK_IDS` ids and what was added last are held.
     """
 
     def __init__(self, ends_sentence_V: NDArray[np.bool_], eos_id: int, max_length: int) -> None:
@@ -105,34 +104,36 @@ class DomainPacker:
         self._num_ids = 0
         self._starts: list[int] = []
         self._sources: list[int] = []
+        self._in_document = False
+        self._is_due = False
         self.num_dropped_ids = 0
 
-    def add(self, parts: Iterable[NDArray[np.int32]], source: int) -> Iterator[Rows]:
-        """Add a document; has to be used up.
+    def add(self, ids: NDArray[np.int32], source: int, *, is_last: bool = True) -> Rows | None:
+        """Add a document, or the next part of one.
 
         Args:
-            parts: The document's ids, without eos, in one array or several.
+            ids: Its ids, without eos.
             source: The document's number.
+            is_last: The document ends here.
 
-        Yields:
-            Rows that are decided, once there are many.
+        Returns:
+            The rows that are decided, once there are many.
         """
-        self._starts.append(self._num_ids)
-        self._sources.append(source)
-        is_due = False
-        for ids in parts:
-            self._append(ids)
-            if self._num_ids >= _BLOCK_IDS:
-                is_due = True
-                yield self._take(flush=False)
-        self._append(self._eos)
-        if is_due or self._num_ids >= _BLOCK_IDS:
-            yield self._take(flush=False)
+        if not self._in_document:
+            self._starts.append(self._num_ids)
+            self._sources.append(source)
+        self._in_document = not is_last
+        self._append(ids)
+        if is_last:
+            self._append(self._eos)
+        if self._num_ids < _BLOCK_IDS and not (is_last and self._is_due):
+            return None
+        self._is_due = not is_last
+        return self._take(flush=False)
 
-    def flush(self) -> Iterator[Rows]:
+    def flush(self) -> Rows | None:
         """All rows that are left, the last one shorter."""
-        if self._num_ids:
-            yield self._take(flush=True)
+        return self._take(flush=True) if self._num_ids else None
 
     def _append(self, ids: NDArray[np.int32]) -> None:
         self._pieces.append(ids)

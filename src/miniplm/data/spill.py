@@ -20,6 +20,7 @@ from miniplm.data.tokenizer import TokenTable
 
 _BUFFER_BYTES = 1 << 20
 _GROUP_ROWS = 2048
+_GROUP_NAMES = 1024
 
 _ROW = np.dtype(
     [
@@ -65,8 +66,10 @@ class Spill:
 
     def __init__(self, folder: Path, split: Split, table: TokenTable) -> None:
         self.num_bytes = 0
-        self._num_bytes_V = table.num_bytes_V
+        self.num_documents = 0
+        self._num_bytes_V = table.num_bytes_V.astype(np.int32)
         self._domains: dict[str, int] = {}
+        self._new_names: list[bytes] = []
         dtypes: dict[str, np.dtype[Any]] = {
             "ids": ids_dtype(table.vocab_size),
             "rows": _ROW,
@@ -86,21 +89,24 @@ class Spill:
         return self._columns["rows"].length
 
     @property
-    def num_documents(self) -> int:
-        """Documents whose ids were noted so far."""
-        return self._columns["name_ends"].length - 1
-
-    @property
     def num_ids(self) -> int:
         """Ids in all rows."""
         return self._columns["ids"].length
 
     def add_document(self, document_id: str) -> int:
         """Note a document's id; returns the number that rows refer to it by."""
+        self._new_names.append(document_id.encode())
+        if len(self._new_names) == _GROUP_NAMES:
+            self._write_names()
+        self.num_documents += 1
+        return self.num_documents - 1
+
+    def _write_names(self) -> None:
         names, ends = self._columns["names"], self._columns["name_ends"]
-        names.append(np.frombuffer(document_id.encode(), np.uint8))
-        ends.append(np.array([names.length]))
-        return ends.length - 2
+        lengths = np.fromiter(map(len, self._new_names), np.int64, len(self._new_names))
+        ends.append(names.length + np.cumsum(lengths))
+        names.append(np.frombuffer(b"".join(self._new_names), np.uint8))
+        self._new_names.clear()
 
     def add_rows(self, rows: Rows, domain: str) -> None:
         """Append rows."""
@@ -112,7 +118,9 @@ class Spill:
         records["first_source"] = (
             self._columns["sources"].length + np.cumsum(rows.num_sources_R) - rows.num_sources_R
         )
-        records["num_bytes"] = np.add.reduceat(self._num_bytes_V[rows.ids_N], firsts)
+        records["num_bytes"] = np.add.reduceat(
+            self._num_bytes_V[rows.ids_N], firsts, dtype=np.int64
+        )
         records["num_ids"] = rows.lengths_R
         records["num_sources"] = rows.num_sources_R
         records["domain"] = self._domains.setdefault(domain, len(self._domains))
@@ -123,6 +131,7 @@ class Spill:
 
     def finish(self) -> "FinishedSpill":
         """What was added, for reading."""
+        self._write_names()
         mapped = {name: column.mapped() for name, column in self._columns.items()}
         return FinishedSpill(mapped, list(self._domains))
 
