@@ -25,7 +25,6 @@ DOMAINS = {
         "code-javascript", "code-cpp", "dialog",
     ],
 }  # fmt: skip
-_EMBEDDED_SHARE = {"small": 0.5, "full": 1.0}
 _EMBEDDED_VOCABULARY = 16_384
 _TRAIN_BYTES = 10_000_000
 
@@ -38,7 +37,8 @@ def benches(setting: Setting) -> list[Bench]:
         name = f"tokenise, {len(files)} domains of the shared corpus, vocabulary 50k"
     else:
         place = setting.folder / f"embedded-{setting.size}"
-        files, tokenizer, prepare = [place / "corpus"], place / "tokenizer", "tokenization:prepare"
+        files, tokenizer = [place / "corpus"], place / "tokenizer"
+        prepare = f"tokenization:prepare_{setting.size}"
         name = f"tokenise, embedded corpus, vocabulary {_EMBEDDED_VOCABULARY // 1024}k"
     return [
         Bench(
@@ -54,7 +54,6 @@ def benches(setting: Setting) -> list[Bench]:
             arguments={
                 "paths": [str(path) for path in files],
                 "tokenizer": str(tokenizer),
-                "share": _EMBEDDED_SHARE[setting.size],
             },
             goal=">= 12x authors; >= 8x tokenizers",
             prepare=prepare,
@@ -65,7 +64,17 @@ def benches(setting: Setting) -> list[Bench]:
 _ONE_THREAD_EACH = {"TOKENIZERS_PARALLELISM": "false"}  # the pool uses the cores
 
 
-def prepare(clock: Clock, paths: list[str], tokenizer: str, share: float) -> float:
+def prepare_small(clock: Clock, paths: list[str], tokenizer: str) -> float:
+    """Half of the embedded corpus."""
+    return _prepare(clock, paths, tokenizer, share=0.5)
+
+
+def prepare_full(clock: Clock, paths: list[str], tokenizer: str) -> float:
+    """All of the embedded corpus."""
+    return _prepare(clock, paths, tokenizer, share=1.0)
+
+
+def _prepare(clock: Clock, paths: list[str], tokenizer: str, *, share: float) -> float:
     """Write the embedded corpus to files and train a tokenizer on it, unless it is there."""
     from miniplm.data.documents import CorpusConfig, Tally, read_documents
     from miniplm.data.tokenizer import train_tokenizer
@@ -94,12 +103,12 @@ def prepare(clock: Clock, paths: list[str], tokenizer: str, share: float) -> flo
 # --- miniplm, with its own choice of encoder and with tokenizers ------------------------------
 
 
-def ours(clock: Clock, paths: list[str], tokenizer: str, share: float) -> float:
+def ours(clock: Clock, paths: list[str], tokenizer: str) -> float:
     """The stage as it is."""
     return _stage(clock, paths, tokenizer)
 
 
-def plain(clock: Clock, paths: list[str], tokenizer: str, share: float) -> float:
+def plain(clock: Clock, paths: list[str], tokenizer: str) -> float:
     """The stage with the batch encoding of `tokenizers`: what anyone gets who packs well."""
     from miniplm.data import corpus_packing
     from miniplm.data.encoders import TokenizersEncoder
@@ -130,7 +139,7 @@ def _stage(clock: Clock, paths: list[str], tokenizer: str) -> float:
     return outcome.counts["bytes"]
 
 
-def encoding_alone(clock: Clock, paths: list[str], tokenizer: str, share: float) -> float:
+def encoding_alone(clock: Clock, paths: list[str], tokenizer: str) -> float:
     """The fast encoder alone, on text already in memory, in batches as large as the stage's."""
     from miniplm.data.corpus_packing import _batches
     from miniplm.data.documents import CorpusConfig, Tally, read_documents
@@ -150,7 +159,7 @@ def encoding_alone(clock: Clock, paths: list[str], tokenizer: str, share: float)
 # --- the authors' way -------------------------------------------------------------------------
 
 
-def authors(clock: Clock, paths: list[str], tokenizer: str, share: float) -> float:
+def authors(clock: Clock, paths: list[str], tokenizer: str) -> float:
     """Our own re-implementation of the cost of the authors' data preparation.
 
     A pool of processes parses and encodes one document at a time and sends lists of ids back. The

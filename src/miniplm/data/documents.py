@@ -16,7 +16,7 @@ from miniplm.data.estimates import estimate_text_bytes
 from miniplm.data.files import CorpusFile, find_files
 from miniplm.data.hub import DatasetPlace, dataset_bytes, dataset_listing, dataset_rows
 from miniplm.data.readers import NOT_UTF8, Row, lookup, read_rows
-from miniplm.data.records import Document, Tally, in_share, num_utf8_bytes
+from miniplm.data.records import Document, Tally, in_share
 from miniplm.data.splits import source_of
 from miniplm.errors import DocumentError
 from miniplm.manifest import fingerprint, fingerprint_files
@@ -197,18 +197,19 @@ def _judged(records: Iterable[Record], config: CorpusConfig, tally: Tally) -> It
     own = Tally()
     for default_id, place, domain, row in records:
         document_id = _document_id(row, config) or default_id
-        if not in_share(source_of(document_id), config.share):
+        if config.share < 1 and not in_share(source_of(document_id), config.share):
             continue
         try:
-            document, num_bytes = _document(row, document_id, domain, config)
+            document = _document(row, document_id, domain, config)
         except _BadRecordError as error:
             for counter in (own, tally):
                 counter.drop(str(error), place)
         else:
-            for counter in (own, tally):
-                counter.add(num_bytes)
+            own.num_documents += 1
+            tally.add(document.num_bytes)
             yield document
-        own.check(config.max_bad_share)
+        if own.dropped:
+            own.check(config.max_bad_share)
     own.check(config.max_bad_share, finished=True)
     if not own.num_documents:
         raise DocumentError(
@@ -222,10 +223,7 @@ class _BadRecordError(Exception):
     """Says why a record is no document; never leaves this module."""
 
 
-def _document(
-    row: Row, document_id: str, domain: str, config: CorpusConfig
-) -> tuple[Document, int]:
-    """The document of a record, and the UTF-8 bytes of its text."""
+def _document(row: Row, document_id: str, domain: str, config: CorpusConfig) -> Document:
     if isinstance(row, str):
         raise _BadRecordError(row)
     text = _string(row, config.text_field)
@@ -235,11 +233,18 @@ def _document(
         domain = _string(row, config.domain_field)
         if not domain:
             raise _BadRecordError(f"{config.domain_field} is missing")
+    for value in (text, domain, document_id):
+        if not value.isascii():
+            _check_encodable(value)
+    return Document(text, domain, document_id)
+
+
+def _check_encodable(value: str) -> None:
+    # Half a surrogate pair, which JSON can spell, is in no valid UTF-8 text.
     try:
-        num_bytes, _, _ = map(num_utf8_bytes, (text, domain, document_id))
-    except UnicodeEncodeError:  # half a surrogate pair, which JSON can spell
+        value.encode()
+    except UnicodeEncodeError:
         raise _BadRecordError(NOT_UTF8) from None
-    return Document(text, domain, document_id), num_bytes
 
 
 def _string(row: Mapping[str, Any], name: str) -> str:

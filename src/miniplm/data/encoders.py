@@ -100,7 +100,7 @@ class GigatokenEncoder:
         """See `Encoder`."""
         if not texts:
             return Encoded(np.empty(0, np.int32), np.empty(0, np.int64))
-        layout = self._tokenizer.encode_batch(list(texts), parallel=False).layout
+        layout = self._tokenizer.encode_batch(list(texts)).layout
         offsets = np.asarray(layout.offsets.data)
         ids = np.asarray(layout.content.data)[offsets[0] : offsets[-1]]
         return Encoded(ids.view(np.int32), np.diff(offsets))

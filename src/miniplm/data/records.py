@@ -29,8 +29,8 @@ class Document:
 
     @property
     def num_bytes(self) -> int:
-        """UTF-8 bytes of the text."""
-        return num_utf8_bytes(self.text)
+        """UTF-8 bytes of the text, for ASCII without a look at it."""
+        return len(self.text) if self.text.isascii() else len(self.text.encode())
 
 
 @dataclass(slots=True)
@@ -96,15 +96,6 @@ class Tally:
             f"the limit is {max_bad_share:.2%}\n{reasons}\n"
             f"Fix the files, or raise corpus.max_bad_share to go on without these documents."
         )
-
-
-def num_utf8_bytes(text: str) -> int:
-    """UTF-8 bytes of a text, for ASCII without a look at it.
-
-    Raises:
-        UnicodeEncodeError: The text holds half a surrogate pair.
-    """
-    return len(text) if text.isascii() else len(text.encode())
 
 
 def in_share(source: str, share: float) -> bool:

@@ -78,6 +78,8 @@ class SplitAssigner:
 
         Some hundred bytes are kept for every source.
         """
+        if self._shares[0] == 1:
+            return "candidates"
         held = self._bytes.get(domain)
         if held is None:
             held = self._bytes[domain] = [0] * len(SPLITS)
