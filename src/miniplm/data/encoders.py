@@ -36,7 +36,7 @@ class Encoded:
     def split(self) -> list[NDArray[np.int32]]:
         """The ids of each text, as views."""
         ends = np.cumsum(self.lengths_D).tolist()
-        starts = [0, *ends[:-1]]
+        starts = [0, *ends][:-1]
         return [self.ids_N[start:end] for start, end in zip(starts, ends, strict=True)]
 
 
