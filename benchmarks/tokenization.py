@@ -120,6 +120,7 @@ def plain(clock: Clock, paths: list[str], tokenizer: str) -> float:
 def _stage(clock: Clock, paths: list[str], tokenizer: str) -> float:
     from miniplm.data.documents import CorpusConfig
     from miniplm.data.packing import PackingConfig
+    from miniplm.data.shards import open_shards
     from miniplm.data.splits import SplitsConfig
     from miniplm.data.tokenization import TokenizationConfig, tokenize_corpus
     from miniplm.data.tokenizer import TokenizerConfig
@@ -135,7 +136,12 @@ def _stage(clock: Clock, paths: list[str], tokenizer: str) -> float:
     with tempfile.TemporaryDirectory() as folder:
         with clock:
             outcome = tokenize_corpus(config, Path(folder))
-        clock.facts = {"tokens": outcome.num_tokens, "encoder": outcome.facts["encoder"]}
+        clock.facts = {
+            "tokens": outcome.num_tokens,
+            "encoder": outcome.facts["encoder"],
+            # Has to be the same for both encoders: every id of the corpus goes into it.
+            "shard_hash": open_shards(Path(folder) / "candidates")[0].info.shard_hash,
+        }
     return outcome.counts["bytes"]
 
 
