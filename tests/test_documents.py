@@ -161,6 +161,23 @@ def test_each_bad_line_is_counted_with_its_reason_and_place(tmp_path, row, reaso
     assert (tally.num_documents, tally.num_bytes, tally.num_dropped) == (2, 8, 1)
 
 
+@pytest.mark.parametrize(
+    ("row", "name"),
+    [
+        (b'{"text": "x", "id": 18446744073709551615}', "18446744073709551615"),
+        (b'{"text": "x", "id": 123456789012345678901234567890}', "123456789012345678901234567890"),
+        (b'{"text": "x", "id": -9223372036854775809}', "-9223372036854775809"),
+        (b'{"text": "x", "id": "a", "score": NaN}', "a"),
+        (b'{"text": "x", "id": "a", "score": 1e400}', "a"),
+        (rb'{"text": "x", "id": "a", "other": "\ud800"}', "a"),
+        (b'{"text": "y", "text": "x", "id": "a"}', "a"),
+    ],
+)
+def test_what_the_fast_parser_refuses_or_rounds_is_read_all_the_same(tmp_path, row, name):
+    path = write_lines(tmp_path / "a.jsonl", [row])
+    assert read(corpus(path))[0] == [Document("x", "a", name)]
+
+
 def test_a_surrogate_pair_is_one_character(tmp_path):
     path = write_lines(tmp_path / "a.jsonl", [rb'{"text": "\ud83d\ude00"}'])
     assert read(corpus(path))[0][0].text == "\U0001f600"

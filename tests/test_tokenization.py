@@ -132,9 +132,25 @@ def test_sequences_do_not_depend_on_the_number_of_shards(tokenized, corpus_folde
 
 def test_batches_of_documents_do_not_change_a_byte(tokenized, corpus_folder, tmp_path, monkeypatch):
     folder, _ = tokenized
-    monkeypatch.setattr("miniplm.data.tokenization._BATCH_DOCUMENTS", 3)
+    monkeypatch.setattr("miniplm.data.corpus_packing._BATCH_DOCUMENTS", 3)
     tokenize_corpus(config(corpus_folder), tmp_path)
     assert content(tmp_path) == content(folder)
+
+
+def test_nothing_is_left_beside_the_artefacts_and_what_a_kill_leaves_is_swept(
+    tokenized, corpus_folder, tmp_path, monkeypatch
+):
+    folder, _ = tokenized
+    assert {path.name for path in folder.iterdir()} == {"tokenizer", *vars(SPLITS), "candidates"}
+    monkeypatch.setattr("miniplm.data.spill._Column.close", lambda column: column._file.close())
+    tokenize_corpus(config(corpus_folder), tmp_path)
+    left = {path for path in tmp_path.iterdir() if path.is_file()}
+    assert len(left) == 20
+    assert left == set(tmp_path.rglob(".*.tmp"))
+
+
+def test_the_encoder_is_named(tokenized):
+    assert tokenized[1].facts["encoder"].startswith("gigatoken ")
 
 
 def test_another_seed_shuffles_otherwise(tokenized, corpus_folder, tmp_path):

@@ -11,10 +11,18 @@ from miniplm.errors import DocumentError
 _FILES_SAMPLED = 32
 _HEAD_BYTES = 4 << 20
 _ALL_HEADS_BYTES = 48 << 20
+_ROUGH_HEAD_BYTES = 1 << 16
 
 
-def estimate_text_bytes(files: Sequence[CorpusFile], text_field: str) -> float:
+def estimate_text_bytes(
+    files: Sequence[CorpusFile], text_field: str, *, rough: bool = False
+) -> float:
     """About how many UTF-8 bytes of text the files hold together.
+
+    Args:
+        files: The files.
+        text_field: The field with the text.
+        rough: Look at much less of each file.
 
     Raises:
         DocumentError: A file that was looked at cannot be read, or its head is damaged.
@@ -22,14 +30,15 @@ def estimate_text_bytes(files: Sequence[CorpusFile], text_field: str) -> float:
     by_format: dict[tuple[str, str], list[CorpusFile]] = {}
     for file in files:
         by_format.setdefault((file.kind, file.compression), []).append(file)
-    return sum(_estimate_format(alike, text_field) for alike in by_format.values())
+    head_bytes = _ROUGH_HEAD_BYTES if rough else _HEAD_BYTES
+    return sum(_estimate_format(alike, text_field, head_bytes) for alike in by_format.values())
 
 
-def _estimate_format(files: Sequence[CorpusFile], text_field: str) -> float:
+def _estimate_format(files: Sequence[CorpusFile], text_field: str, head_bytes: int) -> float:
     """Text bytes of files of one format, by the ratio of some that are spread evenly over them."""
     step = -(-len(files) // _FILES_SAMPLED)
     sampled = files[::step]
-    head_bytes = min(_HEAD_BYTES, _ALL_HEADS_BYTES // len(sampled))
+    head_bytes = min(head_bytes, _ALL_HEADS_BYTES // len(sampled))
     sizes = [file.path.stat().st_size for file in sampled]
     text = sum(
         size * _text_bytes_per_byte(file, text_field, head_bytes)

@@ -6,7 +6,7 @@ preparation. Where no sentence ends in the window it is kept whole. What is left
 the end makes a shorter last row.
 """
 
-from collections.abc import Iterator
+from bisect import bisect_right
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,11 +33,33 @@ class PackingConfig(Config):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A packed row: its ids, and the documents it holds parts of, in order."""
+class Rows:
+    """Packed rows, one after another in flat arrays.
 
-    ids: NDArray[np.int32]
-    sources: list[str]
+    Args:
+        ids_N: Ids of all rows, `[N]` int32.
+        lengths_R: Ids in each row, `[rows]` int64.
+        num_sources_R: Documents that each row holds parts of, `[rows]` int64.
+        sources_S: Numbers of these documents, in order, `[S]` int64.
+    """
+
+    ids_N: NDArray[np.int32]
+    lengths_R: NDArray[np.int64]
+    num_sources_R: NDArray[np.int64]
+    sources_S: NDArray[np.int64]
+
+
+def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The numbers of several ranges, one range after another.
+
+    Example:
+        >>> ranges(np.array([5, 0]), np.array([2, 3])).tolist()
+        [5, 6, 0, 1, 2]
+    """
+    before = np.cumsum(lengths) - lengths
+    numbers: NDArray[np.int64] = np.repeat(starts - before, lengths)
+    numbers += np.arange(len(numbers))
+    return numbers
 
 
 def row_ends(ends_sentence: NDArray[np.bool_], row_length: int) -> list[int]:
@@ -54,13 +76,14 @@ def row_ends(ends_sentence: NDArray[np.bool_], row_length: int) -> list[int]:
         >>> row_ends(np.array([0, 0, 1, 0, 0, 0, 0, 0, 1, 0], bool), 4)
         [3, 7]
     """
-    cuts = np.flatnonzero(ends_sentence) + 1
+    found = np.flatnonzero(ends_sentence) + 1
+    cuts, num_cuts = found.data, len(found)  # a memoryview gives Python's own numbers
     ends: list[int] = []
-    start = 0
-    while start + row_length <= len(ends_sentence):
-        window_end = start + row_length
-        index = int(np.searchsorted(cuts, window_end, side="right")) - 1
-        cut = int(cuts[index]) if index >= 0 else 0
+    start = passed = 0
+    while (window_end := start + row_length) <= len(ends_sentence):
+        # A window holds at most as many cuts as ids, so there is no need to search them all.
+        passed = bisect_right(cuts, window_end, passed, min(passed + row_length, num_cuts))
+        cut = cuts[passed - 1] if passed else 0
         start = cut if cut >= start + MIN_ROW_IDS else window_end
         ends.append(start)
     return ends
@@ -69,7 +92,8 @@ def row_ends(ends_sentence: NDArray[np.bool_], row_length: int) -> list[int]:
 class DomainPacker:
     """Packs the documents of one domain, given one after another.
 
-    The rows do not depend on how many documents are added between two calls of `rows`.
+    Neither the rows nor the documents behind which they are given out depend on how a document is
+    divided. Up to `_BLOCK_IDS` ids and what was added last are held.
     """
 
     def __init__(self, ends_sentence_V: NDArray[np.bool_], eos_id: int, max_length: int) -> None:
@@ -79,46 +103,64 @@ class DomainPacker:
         self._pieces: list[NDArray[np.int32]] = []
         self._num_ids = 0
         self._starts: list[int] = []
-        self._sources: list[str] = []
+        self._sources: list[int] = []
+        self._in_document = False
+        self._is_due = False
         self.num_dropped_ids = 0
 
-    def add(self, ids: NDArray[np.int32], source: str) -> None:
-        """Add a document's ids, without eos, and the document's id."""
-        self._starts.append(self._num_ids)
-        self._sources.append(source)
-        self._pieces += [ids, self._eos]
-        self._num_ids += len(ids) + 1
+    def add(self, ids: NDArray[np.int32], source: int, *, is_last: bool = True) -> Rows | None:
+        """Add a document, or the next part of one.
 
-    def rows(self, *, flush: bool = False) -> Iterator[Row]:
-        """Rows that are decided by now; all that is left when `flush` is set."""
-        if self._num_ids < _BLOCK_IDS and not flush:
-            return
-        stream = np.concatenate(self._pieces) if self._pieces else np.empty(0, np.int32)
+        Args:
+            ids: Its ids, without eos.
+            source: The document's number.
+            is_last: The document ends here.
+
+        Returns:
+            The rows that are decided, once there are many.
+        """
+        if not self._in_document:
+            self._starts.append(self._num_ids)
+            self._sources.append(source)
+        self._in_document = not is_last
+        self._append(ids)
+        if is_last:
+            self._append(self._eos)
+        if self._num_ids < _BLOCK_IDS and not (is_last and self._is_due):
+            return None
+        self._is_due = not is_last
+        return self._take(flush=False)
+
+    def flush(self) -> Rows | None:
+        """All rows that are left, the last one shorter."""
+        return self._take(flush=True) if self._num_ids else None
+
+    def _append(self, ids: NDArray[np.int32]) -> None:
+        self._pieces.append(ids)
+        self._num_ids += len(ids)
+
+    def _take(self, *, flush: bool) -> Rows:
+        stream = np.concatenate(self._pieces)
         ends = row_ends(self._ends_sentence_V[stream], self._row_length)
-        consumed = ends[-1] if ends else 0
-        if flush and consumed < len(stream):
+        used = ends[-1] if ends else 0
+        if flush and len(stream) - used >= MIN_ROW_IDS:
             ends.append(len(stream))
-        yield from self._cut(stream, ends)
-        self._keep_from(stream, ends[-1] if ends else 0)
+        elif flush:
+            self.num_dropped_ids += len(stream) - used
+        rows = self._cut(stream, np.array([0, *ends], dtype=np.int64))
+        self._keep_from(stream, len(stream) if flush else used)
+        return rows
 
-    def _cut(self, stream: NDArray[np.int32], ends: list[int]) -> Iterator[Row]:
-        starts = np.asarray(self._starts)
-        begin = 0
-        for end in ends:
-            if end - begin < MIN_ROW_IDS:
-                self.num_dropped_ids += end - begin
-            else:
-                first = int(np.searchsorted(starts, begin, side="right")) - 1
-                last = int(np.searchsorted(starts, end, side="left"))
-                yield Row(stream[begin:end], self._sources[first:last])
-            begin = end
+    def _cut(self, stream: NDArray[np.int32], bounds: NDArray[np.int64]) -> Rows:
+        starts = np.array(self._starts)
+        first = np.searchsorted(starts, bounds[:-1], side="right") - 1
+        counts = np.searchsorted(starts, bounds[1:], side="left") - first
+        sources = np.array(self._sources, dtype=np.int64)[ranges(first, counts)]
+        return Rows(stream[: bounds[-1]], np.diff(bounds), counts, sources)
 
     def _keep_from(self, stream: NDArray[np.int32], begin: int) -> None:
-        first = int(np.searchsorted(np.asarray(self._starts), begin, side="right")) - 1
         rest = stream[begin:].copy()
         self._pieces, self._num_ids = ([rest] if len(rest) else []), len(rest)
-        if len(rest):
-            self._starts = [max(0, start - begin) for start in self._starts[first:]]
-            self._sources = self._sources[first:]
-        else:
-            self._starts, self._sources = [], []
+        first = bisect_right(self._starts, begin) - 1
+        self._starts = [max(0, start - begin) for start in self._starts[first:]]
+        self._sources = self._sources[first:]

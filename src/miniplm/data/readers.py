@@ -10,6 +10,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
+import orjson
+
 from miniplm.data.files import CorpusFile
 from miniplm.data.streams import open_stream
 from miniplm.errors import DocumentError
@@ -19,10 +21,13 @@ Row = Mapping[str, Any] | str
 NOT_JSON = "not valid JSON"
 NOT_AN_OBJECT = "not a JSON object"
 NOT_UTF8 = "invalid UTF-8"
-MAX_LINE_BYTES = 64 << 20
+MAX_LINE_BYTES = 1 << 30
+"""Longer lines and text files are bad: a document is held in memory, a few times over while it is
+read. No book is longer; what is, is a file without line ends."""
 TOO_LONG = f"longer than {MAX_LINE_BYTES >> 20} MiB"
 
 _BATCH_ROWS = 256
+_LARGEST_INT = 2.0**63  # orjson reads longer ones as fractions
 
 
 def read_rows(
@@ -91,7 +96,24 @@ def _skip_rest_of_line(stream: BinaryIO) -> None:
 
 
 def json_row(line: bytes) -> Row:
-    """The row that a line of JSON holds, or why it holds none."""
+    """The row that a line of JSON holds, or why it holds none.
+
+    `orjson` reads good lines; what it refuses or cannot represent is left to the standard library,
+    which takes half a surrogate pair, whole numbers of any size and NaN.
+    """
+    try:
+        row = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return _plain_json_row(line)
+    if not isinstance(row, dict):
+        return NOT_AN_OBJECT
+    for value in row.values():
+        if type(value) is float and abs(value) >= _LARGEST_INT:
+            return _plain_json_row(line)
+    return row
+
+
+def _plain_json_row(line: bytes) -> Row:
     try:
         row = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError:

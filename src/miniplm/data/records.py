@@ -27,6 +27,11 @@ class Document:
     domain: str
     id: str
 
+    @property
+    def num_bytes(self) -> int:
+        """UTF-8 bytes of the text, for ASCII without a look at it."""
+        return len(self.text) if self.text.isascii() else len(self.text.encode())
+
 
 @dataclass(slots=True)
 class Tally:

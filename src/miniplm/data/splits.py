@@ -45,8 +45,16 @@ def source_of(document_id: str) -> str:
 
 def unit_hash(text: str, seed: int) -> float:
     """A number in [0, 1) that depends on text and seed only, spread evenly over texts."""
-    digest = hashlib.blake2b(text.encode("utf-8", "replace"), key=str(seed).encode(), digest_size=8)
-    return int.from_bytes(digest.digest(), "big") / 2**64
+    return _unit(_digest(text, seed))
+
+
+def _digest(text: str, seed: int) -> bytes:
+    content, key = text.encode("utf-8", "replace"), str(seed).encode()
+    return hashlib.blake2b(content, key=key, digest_size=8).digest()
+
+
+def _unit(digest: bytes) -> float:
+    return int.from_bytes(digest, "big") / 2**64
 
 
 class SplitAssigner:
@@ -59,35 +67,37 @@ class SplitAssigner:
     """
 
     def __init__(self, config: SplitsConfig, seed: int) -> None:
-        taken = {split: float(getattr(config, split)) for split in SPLITS[1:]}
-        self._shares: dict[Split, float] = {"candidates": 1.0 - sum(taken.values()), **taken}
+        taken = [float(getattr(config, split)) for split in SPLITS[1:]]
+        self._shares = [1.0 - sum(taken), *taken]
         self._seed = seed
-        self._bytes: dict[str, dict[Split, int]] = {}
-        self._sources: dict[bytes, Split] = {}
+        self._bytes: dict[str, list[int]] = {}
+        self._sources: dict[bytes, int] = {}
 
     def assign(self, document_id: str, domain: str, num_bytes: int) -> Split:
         """The split of the next document; parts of one source all go where the first went.
 
         Some hundred bytes are kept for every source.
         """
-        held = self._bytes.setdefault(domain, dict.fromkeys(SPLITS, 0))
-        source = source_of(document_id)
-        key = hashlib.blake2b(source.encode("utf-8", "replace"), digest_size=8).digest()
-        split = self._sources.get(key)
-        if split is None:
-            split = self._draw(source, held, num_bytes)
-            self._sources[key] = split
-        held[split] += num_bytes
-        return split
+        if self._shares[0] == 1:
+            return "candidates"
+        held = self._bytes.get(domain)
+        if held is None:
+            held = self._bytes[domain] = [0] * len(SPLITS)
+        digest = _digest(source_of(document_id), self._seed)
+        index = self._sources.get(digest)
+        if index is None:
+            index = self._sources[digest] = self._draw(_unit(digest), held, num_bytes)
+        held[index] += num_bytes
+        return SPLITS[index]
 
-    def _draw(self, source: str, held: dict[Split, int], num_bytes: int) -> Split:
-        total = sum(held.values()) + num_bytes
-        lacking = {
-            split: max(0.0, share * total - held[split]) for split, share in self._shares.items()
-        }
-        position = unit_hash(source, self._seed) * sum(lacking.values())
-        for split, lack in lacking.items():
+    def _draw(self, chance: float, held: list[int], num_bytes: int) -> int:
+        total = sum(held) + num_bytes
+        lacking = [
+            max(0.0, share * total - have) for share, have in zip(self._shares, held, strict=True)
+        ]
+        position = chance * sum(lacking)
+        for index, lack in enumerate(lacking):
             if position < lack:
-                return split
+                return index
             position -= lack
-        return "candidates"
+        return 0

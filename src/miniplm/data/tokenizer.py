@@ -156,11 +156,10 @@ def token_bytes(tokenizer: "PreTrainedTokenizerBase") -> list[bytes]:
     are asked to decode each id.
     """
     backend = tokenizer.backend_tokenizer
-    description = json.loads(backend.to_str())
     pieces = backend.get_vocab(with_added_tokens=True)
-    special = {token["id"] for token in description["added_tokens"] if token["special"]}
-    added = {token["id"] for token in description["added_tokens"]}
-    to_bytes = _piece_reader(description)
+    added = backend.get_added_tokens_decoder()
+    special = {index for index, token in added.items() if token.special}
+    to_bytes = _piece_reader(backend)
     texts = [b""] * (max(pieces.values()) + 1)
     for piece, index in pieces.items():
         if index in special:
@@ -174,8 +173,9 @@ def token_bytes(tokenizer: "PreTrainedTokenizerBase") -> list[bytes]:
     return texts
 
 
-def _piece_reader(description: dict[str, Any]) -> Any:  # noqa: ANN401  (a function or None)
-    kinds = _component_types(description["decoder"])
+def _piece_reader(backend: Any) -> Any:  # noqa: ANN401  (a function or None)
+    decoder = backend.decoder
+    kinds = _component_types(json.loads(decoder.__getstate__()) if decoder else None)
     if "ByteLevel" in kinds:
         letters = _byte_level_letters()
         return lambda piece: _byte_level_bytes(piece, letters)
@@ -191,10 +191,11 @@ def _component_types(component: dict[str, Any] | None) -> set[str]:
     return {component["type"]}.union(*(_component_types(inner) for inner in nested))
 
 
-def _byte_level_bytes(piece: str, letters: dict[str, int]) -> bytes:
-    if all(letter in letters for letter in piece):
-        return bytes(letters[letter] for letter in piece)
-    return piece.encode()  # a word put into the vocabulary by hand
+def _byte_level_bytes(piece: str, letters: dict[int, int]) -> bytes:
+    try:
+        return piece.translate(letters).encode("latin-1")
+    except UnicodeEncodeError:
+        return piece.encode()  # a word put into the vocabulary by hand
 
 
 def _sentencepiece_bytes(piece: str) -> bytes:
@@ -203,12 +204,14 @@ def _sentencepiece_bytes(piece: str) -> bytes:
     return piece.replace("\N{LOWER ONE EIGHTH BLOCK}", " ").encode()
 
 
-def _byte_level_letters() -> dict[str, int]:
-    """The byte behind each letter of byte-level BPE; printable bytes stand for themselves."""
+def _byte_level_letters() -> dict[int, int]:
+    """The byte behind each letter of byte-level BPE, to translate with.
+
+    Printable bytes stand for themselves; the others, which are no letters, become what is no byte.
+    """
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    letters = {chr(byte): byte for byte in printable}
     others = [byte for byte in range(256) if byte not in set(printable)]
-    return letters | {chr(256 + place): byte for place, byte in enumerate(others)}
+    return dict.fromkeys(others, 0xFFFF) | {256 + place: byte for place, byte in enumerate(others)}
 
 
 def check_same_tokenizer(ours: "PreTrainedTokenizerBase", config: ModelConfig, what: str) -> None:
