@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from miniplm.data.ahead import ahead
+from miniplm.runtime.ahead import ahead
 
 
 def test_items_come_in_order_and_the_thread_ends():

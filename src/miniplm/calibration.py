@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from miniplm.data.documents import Tally, read_documents
-from miniplm.data.tokenizer import encode_batch, load_tokenizer, train_tokenizer
+from miniplm.data.encoder_check import choose_encoder
+from miniplm.data.tokenizer import load_tokenizer, token_table, train_tokenizer
 from miniplm.model import Dtype, build_model, with_layers
 from miniplm.model_size import size_of
 from miniplm.runtime.devices import matrix_product_rate, place
@@ -219,29 +220,37 @@ def _by_depth(config: "PretrainedConfig", measure: Callable[["PretrainedConfig"]
 
 @dataclass(frozen=True)
 class TextCosts:
-    """What tokenising takes.
+    """What tokenising takes, in seconds.
 
     Args:
-        read: Seconds to read a byte of text, encode it and pack it.
-        trained: Seconds to train the tokenizer on a byte; 0 where it is a released one.
-        training_base: Seconds of that training that do not depend on the text.
-        train_bytes: Bytes that it is trained on, at most.
+        base: To load and check the tokenizer.
+        read: To read a byte of text.
+        encoded: To encode it.
+        trained: To train the tokenizer on a byte, and read it for that.
+        training_base: Of that training, what does not depend on the text.
+        train_bytes: Bytes that it is trained on, at most; 0 for a released one.
     """
 
+    base: float
     read: float
+    encoded: float
     trained: float = 0.0
     training_base: float = 0.0
     train_bytes: int = 0
 
     def seconds(self, num_bytes: float) -> float:
-        """Of a corpus of `num_bytes` of text, which a training reads once more.
+        """For a corpus of `num_bytes` of text; a training reads all of it once more.
 
         Example:
-            >>> TextCosts(read=0.1, trained=0.2, training_base=3.0, train_bytes=10).seconds(50)
-            10.0
+            >>> costs = TextCosts(base=1.0, read=0.25, encoded=0.25, trained=0.5, train_bytes=10)
+            >>> costs.seconds(20), TextCosts(base=1.0, read=0.25, encoded=0.25).seconds(20)
+            (21.0, 11.0)
         """
-        training = self.training_base + self.trained * min(num_bytes, self.train_bytes)
-        return self.read * num_bytes + training
+        seconds = self.base + (self.read + self.encoded) * num_bytes
+        if self.train_bytes:
+            seconds += self.training_base + self.read * num_bytes
+            seconds += self.trained * min(num_bytes, self.train_bytes)
+        return seconds
 
 
 def text_costs(corpus: "CorpusConfig", tokenizer: "TokenizerConfig") -> TextCosts:
@@ -250,35 +259,39 @@ def text_costs(corpus: "CorpusConfig", tokenizer: "TokenizerConfig") -> TextCost
     Raises what reading the corpus and loading the tokenizer raises.
     """
     texts = _first_texts(corpus, _SAMPLE_BYTES)
-    size = sum(len(text.encode()) for text in texts)
+    size = max(1, sum(len(text.encode()) for text in texts))
+    read = _seconds(lambda: _first_texts(corpus, _SAMPLE_BYTES)) / size
+    if tokenizer.name is not None:
+        return TextCosts(*_encoding_costs(tokenizer, texts, size, read))
     with tempfile.TemporaryDirectory() as folder:
-        if tokenizer.name is not None:
-            return TextCosts(_read_seconds(corpus, tokenizer, size))
         some = texts[: max(1, len(texts) // 4)]
         some_size = sum(len(text.encode()) for text in some)
         quick = _seconds(lambda: train_tokenizer(some, tokenizer.vocab_size, Path(folder)))
         slow = _seconds(lambda: train_tokenizer(texts, tokenizer.vocab_size, Path(folder)))
         trained = max(0.0, (slow - quick) / max(1, size - some_size))
+        own = tokenizer.model_copy(update={"name": folder})
         return TextCosts(
-            read=_read_seconds(corpus, tokenizer.model_copy(update={"name": folder}), size),
+            *_encoding_costs(own, texts, size, read),
             trained=trained,
             training_base=max(0.0, slow - trained * size),
             train_bytes=tokenizer.train_bytes,
         )
 
 
-def _read_seconds(corpus: "CorpusConfig", tokenizer: "TokenizerConfig", size: int) -> float:
-    """Seconds for a byte of reading and encoding."""
+def _encoding_costs(
+    tokenizer: "TokenizerConfig", texts: list[str], size: int, read: float
+) -> tuple[float, float, float]:
+    """The first three fields of `TextCosts`."""
+    started = time.perf_counter()
     loaded = load_tokenizer(
         str(tokenizer.name),
         revision=tokenizer.revision,
         trust_remote_code=tokenizer.trust_remote_code,
     )
-
-    def work() -> None:
-        encode_batch(loaded, _first_texts(corpus, size))
-
-    return _seconds(work) / max(1, size)
+    token_table(loaded)
+    encoder = choose_encoder(loaded, texts)
+    base = time.perf_counter() - started
+    return base, read, _seconds(lambda: encoder(texts)) / size
 
 
 def _first_texts(corpus: "CorpusConfig", num_bytes: int) -> list[str]:

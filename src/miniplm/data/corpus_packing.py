@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from miniplm.data.ahead import ahead
 from miniplm.data.documents import CorpusConfig, Document, Tally, estimate_bytes, read_documents
 from miniplm.data.encoder_check import choose_encoder
 from miniplm.data.encoders import Encoder
@@ -22,6 +21,7 @@ from miniplm.data.packing import DomainPacker
 from miniplm.data.spill import Spill
 from miniplm.data.splits import Split
 from miniplm.data.tokenizer import TokenTable
+from miniplm.runtime.ahead import ahead
 from miniplm.runtime.progress import progress
 
 if TYPE_CHECKING:

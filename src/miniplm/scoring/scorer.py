@@ -20,8 +20,8 @@ from miniplm.manifest import Outcome
 from miniplm.model import Dtype
 from miniplm.model_checks import check_causal_head, check_length, check_vocabulary
 from miniplm.model_size import size_of
+from miniplm.runtime.ahead import ahead
 from miniplm.runtime.allocator import keep_memory
-from miniplm.runtime.prefetch import prefetched
 from miniplm.runtime.progress import Advance, progress
 from miniplm.scoring.attention import use_blocked_attention
 from miniplm.scoring.batches import length_buckets, scoring_batches
@@ -197,17 +197,18 @@ def score_rows(
     sums: list[list[torch.Tensor]] = [[] for _ in models]
     order = []
     buckets = length_buckets(shard.lengths, tuning.batch_tokens)
-    for batch in prefetched(scoring_batches(shard, buckets, token_num_bytes_V)):
-        order.append(batch.places)
-        num_tokens[batch.places] = batch.num_tokens_B
-        num_bytes[batch.places] = batch.num_bytes_B
-        for model, done in zip(models, sums, strict=True):
-            done.append(
-                sequence_log_probs(
-                    model, batch.input_ids_BT, batch.targets_BT, compiled=tuning.compiled
+    with ahead(scoring_batches(shard, buckets, token_num_bytes_V), depth=2) as batches:
+        for batch in batches:
+            order.append(batch.places)
+            num_tokens[batch.places] = batch.num_tokens_B
+            num_bytes[batch.places] = batch.num_bytes_B
+            for model, done in zip(models, sums, strict=True):
+                done.append(
+                    sequence_log_probs(
+                        model, batch.input_ids_BT, batch.targets_BT, compiled=tuning.compiled
+                    )
                 )
-            )
-        advance(batch.num_positions)
+            advance(batch.num_positions)
     places = np.concatenate(order)
     return [_table(shard, places, done, num_tokens, num_bytes) for done in sums]
 
