@@ -12,11 +12,11 @@ A shard is three files with one prefix, `data_0`:
 Megatron-LM reads the first two as they are.
 """
 
+import contextlib
 import hashlib
-import json
 import re
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,9 +24,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from miniplm.data.parquet import ColumnFile, write_parquet
 from miniplm.errors import ArtefactError
 from miniplm.manifest import atomic_path
 
@@ -37,7 +37,6 @@ DTYPE_CODES: dict[np.dtype[Any], int] = {
     np.dtype(np.int64): 5, np.dtype(np.float64): 6, np.dtype(np.float32): 7, np.dtype(np.uint16): 8,
 }  # fmt: skip
 _HEADER = struct.Struct("<9sQBQQ")
-_METADATA_KEY = b"miniplm"
 _LARGEST_UINT16_VOCABULARY = 65_500  # Megatron's own limit
 
 SIDECAR_SCHEMA = pa.schema(
@@ -123,32 +122,16 @@ def write_shard(
     return info
 
 
-def write_parquet(path: Path, table: pa.Table, metadata: object) -> None:
-    """Write a Parquet table atomically, with `metadata` as JSON under the key `miniplm`."""
-    existing = table.schema.metadata or {}
-    merged = {**existing, _METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
-        pq.write_table(table.replace_schema_metadata(merged), temporary, compression="zstd")
-
-
-def read_parquet_metadata(path: Path) -> dict[str, object]:
-    """The JSON that `write_parquet` put beside the columns.
+def shard_info(sidecar: ColumnFile) -> ShardInfo:
+    """What the sidecar says of its shard.
 
     Raises:
-        ArtefactError: The file is missing, damaged, or not written by miniplm.
+        ArtefactError: It is another kind of table.
     """
     try:
-        metadata = pq.read_schema(path).metadata or {}
-        content = json.loads(metadata[_METADATA_KEY])
-    except FileNotFoundError:
-        raise ArtefactError(f"{path}: no such file; the artefact is incomplete") from None
-    except (KeyError, ValueError, pa.ArrowException) as error:
-        raise ArtefactError(
-            f"{path}: is not a table written by miniplm, or is damaged ({error})"
-        ) from error
-    assert isinstance(content, dict)
-    return content
+        return ShardInfo(**sidecar.metadata)
+    except TypeError as error:
+        raise ArtefactError(f"{sidecar.path}: is not the sidecar of a token shard") from error
 
 
 class Shard:
@@ -175,16 +158,12 @@ class Shard:
     @cached_property
     def info(self) -> ShardInfo:
         """Hash, vocabulary and end-of-text id, from the sidecar."""
-        path = self.prefix.with_suffix(".parquet")
-        try:
-            return ShardInfo(**read_parquet_metadata(path))  # type: ignore[arg-type]
-        except TypeError as error:
-            raise ArtefactError(f"{path}: is not the sidecar of a token shard") from error
+        return shard_info(ColumnFile(self.prefix.with_suffix(".parquet")))
 
     @cached_property
     def sidecar(self) -> pa.Table:
         """The sidecar's columns, one row per row of the shard."""
-        table = pq.read_table(self.prefix.with_suffix(".parquet"))
+        table = ColumnFile(self.prefix.with_suffix(".parquet")).table()
         if table.num_rows != len(self):
             raise ArtefactError(
                 f"{self.prefix}: the index has {len(self)} rows, the sidecar {table.num_rows}; "
@@ -195,8 +174,7 @@ class Shard:
     @cached_property
     def sequence_ids(self) -> NDArray[np.int64]:
         """Id of each row, `[rows]` int64."""
-        ids: NDArray[np.int64] = self.sidecar["sequence_id"].to_numpy()
-        return ids
+        return ColumnFile(self.prefix.with_suffix(".parquet")).sequence_ids()
 
     @property
     def num_ids(self) -> int:
@@ -218,20 +196,32 @@ class Shard:
 
 
 def _read_index(path: Path) -> tuple[np.dtype[Any], NDArray[np.int32]]:
-    try:
+    with _readable(path):
         data = path.read_bytes()
+    dtype, num_rows, num_documents = _read_header(path, data)
+    if len(data) != _HEADER.size + 12 * num_rows + 8 * num_documents:
+        raise ArtefactError(f"{path}: {len(data)} bytes do not fit {num_rows} rows; it is cut off")
+    lengths = np.frombuffer(data, dtype="<i4", count=num_rows, offset=_HEADER.size)
+    return dtype, lengths.astype(np.int32)
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ArtefactError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _read_header(path: Path, data: bytes) -> tuple[np.dtype[Any], int, int]:
+    """Dtype of the ids, number of rows and of entries in the document index."""
     if len(data) < _HEADER.size or not data.startswith(MAGIC):
         raise ArtefactError(f"{path}: is not a Megatron index (it does not start with {MAGIC!r})")
     _, version, code, num_rows, num_documents = _HEADER.unpack_from(data)
     dtypes = {value: key for key, value in DTYPE_CODES.items()}
     if version != VERSION or code not in dtypes:
         raise ArtefactError(f"{path}: version {version}, dtype code {code}; expected version 1")
-    if len(data) != _HEADER.size + 12 * num_rows + 8 * num_documents:
-        raise ArtefactError(f"{path}: {len(data)} bytes do not fit {num_rows} rows; it is cut off")
-    lengths = np.frombuffer(data, dtype="<i4", count=num_rows, offset=_HEADER.size)
-    return dtypes[code], lengths.astype(np.int32)
+    return dtypes[code], num_rows, num_documents
 
 
 def shard_prefixes(folder: Path) -> list[Path]:
@@ -250,6 +240,17 @@ def shard_prefixes(folder: Path) -> list[Path]:
     if missing:
         raise ArtefactError(f"{folder}: token shard data_{missing[0]} is missing")
     return [numbered[number] for number in sorted(numbered)]
+
+
+def count_rows(prefix: Path) -> int:
+    """Rows of a shard, from the head of its index.
+
+    Raises:
+        ArtefactError: The index cannot be read.
+    """
+    path = prefix.with_suffix(".idx")
+    with _readable(path), path.open("rb") as file:
+        return _read_header(path, file.read(_HEADER.size))[1]
 
 
 def open_shards(folder: Path) -> list[Shard]:

@@ -2,24 +2,27 @@
 
 Columns: sequence_id; `log_prob`, the sum of the natural log-probabilities of the row's targets;
 `num_tokens` and `num_bytes`, the targets counted in it and the bytes of text they stand for
-(positions behind an end-of-text id are left out, so these are fewer than the row holds).
+(positions behind an end-of-text id are left out, so these are fewer than the row holds); and
+`mean_log_prob`, log_prob / num_tokens or NaN, kept because it is all that selection ordinarily
+reads.
 """
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from miniplm.data.shards import read_parquet_metadata, write_parquet
+from miniplm.data.parquet import ColumnFile, write_parquet
 from miniplm.errors import ArtefactError
 
+MEAN_COLUMN = "mean_log_prob"
 SCORE_SCHEMA = pa.schema(
     [
-        ("sequence_id", pa.int64()),
-        ("log_prob", pa.float64()),
-        ("num_tokens", pa.int32()),
-        ("num_bytes", pa.int64()),
+        pa.field("sequence_id", pa.int64(), nullable=False),
+        pa.field("log_prob", pa.float64(), nullable=False),
+        pa.field("num_tokens", pa.int32(), nullable=False),
+        pa.field("num_bytes", pa.int64(), nullable=False),
     ]
 )
 
@@ -42,8 +45,12 @@ class ScoreInfo:
 
 
 def write_scores(path: Path, table: pa.Table, info: ScoreInfo) -> None:
-    """Write a score table atomically."""
-    write_parquet(path, table.cast(SCORE_SCHEMA), asdict(info))
+    """Write a score table atomically, from a table of `SCORE_SCHEMA`; adds `mean_log_prob`."""
+    table = table.cast(SCORE_SCHEMA)
+    num_tokens = table["num_tokens"].to_numpy()
+    divisor = np.where(num_tokens > 0, num_tokens, np.nan)
+    mean = pa.array(table["log_prob"].to_numpy() / divisor)
+    write_parquet(path, table.append_column(MEAN_COLUMN, mean), asdict(info))
 
 
 def read_score_info(path: Path) -> ScoreInfo:
@@ -52,10 +59,7 @@ def read_score_info(path: Path) -> ScoreInfo:
     Raises:
         ArtefactError: It is missing, damaged, or no score table.
     """
-    try:
-        return ScoreInfo(**read_parquet_metadata(path))  # type: ignore[arg-type]
-    except TypeError as error:
-        raise ArtefactError(f"{path}: is not a score table") from error
+    return _origin(ColumnFile(path))
 
 
 def is_scored(path: Path, info: ScoreInfo) -> bool:
@@ -66,16 +70,29 @@ def is_scored(path: Path, info: ScoreInfo) -> bool:
         return False
 
 
-def read_scores(path: Path, shard_hash: str) -> pa.Table:
-    """The score table of a shard.
+def open_scores(path: Path, shard_hash: str) -> ColumnFile:
+    """The score table of a shard, opened; its columns are read when asked for.
 
     Raises:
         ArtefactError: It is missing or damaged, or belongs to another shard.
     """
-    info = read_score_info(path)
+    file = ColumnFile(path)
+    info = _origin(file)
     if info.shard_hash != shard_hash:
         raise ArtefactError(
             f"{path}: holds scores of another token shard (hash {info.shard_hash[:12]}, expected "
             f"{shard_hash[:12]}). Score these shards again."
         )
-    return pq.read_table(path)
+    return file
+
+
+def read_scores(path: Path, shard_hash: str) -> pa.Table:
+    """The whole score table of a shard. Raises what `open_scores` raises."""
+    return open_scores(path, shard_hash).table()
+
+
+def _origin(file: ColumnFile) -> ScoreInfo:
+    try:
+        return ScoreInfo(**file.metadata)
+    except TypeError as error:
+        raise ArtefactError(f"{file.path}: is not a score table") from error

@@ -1,7 +1,7 @@
-"""Which rows to keep, given one number per row. Pure functions of their arguments.
+"""What rows are ranked by. Pure functions of their arguments.
 
-Results do not depend on how rows are ordered or spread over shards: equal numbers are told apart
-by sequence id, and chance comes from a hash of the id and the seed.
+Results do not depend on how rows are ordered or spread over shards: chance comes from a hash of
+the id and the seed.
 """
 
 from typing import Literal
@@ -18,6 +18,7 @@ def ranking_values(
     policy: Policy,
     teacher: NDArray[np.float64],
     reference: NDArray[np.float64],
+    difference: NDArray[np.float64],
     sequence_ids: NDArray[np.int64],
     seed: int,
 ) -> NDArray[np.float64]:
@@ -31,41 +32,22 @@ def ranking_values(
         policy: Name of the policy.
         teacher: Normalised log-probabilities under the teacher, `[rows]`.
         reference: The same under the reference.
+        difference: The one less the other.
         sequence_ids: Id of each row.
         seed: For `random`.
-    """
-    if policy == "top_ratio":
-        return teacher - reference
-    if policy == "teacher_only":
-        return teacher
-    if policy == "reference_only":
-        return -reference
-    return uniform_by_id(sequence_ids, seed)
-
-
-def top_ratio(
-    values: NDArray[np.float64], sequence_ids: NDArray[np.int64], ratio: float
-) -> NDArray[np.bool_]:
-    """Keep the `ratio` of rows with the highest values; of equal ones the lower id.
-
-    Args:
-        values: One number per row; rows with NaN are never kept and do not count.
-        sequence_ids: Id of each row, unique.
-        ratio: Share to keep, 0 to 1; K = floor(ratio * rows), at least one row.
 
     Returns:
-        Whether each row is kept.
-
-    Example:
-        >>> top_ratio(np.array([1.0, 2.0, 2.0, 0.0]), np.array([3, 2, 1, 0]), 0.25).tolist()
-        [False, False, True, False]
+        NaN where the row has no difference score: such rows are never kept.
     """
-    usable = np.flatnonzero(~np.isnan(values))
-    count = min(len(usable), max(1, int(np.floor(ratio * len(usable) + 1e-9))))
-    order = np.lexsort((sequence_ids[usable], -values[usable]))
-    keep = np.zeros(len(values), dtype=np.bool_)
-    keep[usable[order[:count]]] = True
-    return keep
+    if policy == "top_ratio":
+        return difference
+    if policy == "teacher_only":
+        values = teacher
+    elif policy == "reference_only":
+        values = -reference
+    else:
+        values = uniform_by_id(sequence_ids, seed)
+    return np.where(np.isnan(difference), np.nan, values)
 
 
 def uniform_by_id(sequence_ids: NDArray[np.int64], seed: int) -> NDArray[np.float64]:

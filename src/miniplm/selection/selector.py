@@ -1,101 +1,44 @@
-"""The select stage: two score tables in, the kept sequences and what selection did out."""
+"""The select stage: two score tables in, the kept sequences and what selection did out.
 
-from dataclasses import dataclass
+Shards are gone through twice, in parallel: to find where the ranking is to be cut, and to write
+what ranks before the cut. Neither the number of shards nor that of workers has a say in it.
+"""
+
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from miniplm.data.shards import open_shards, write_parquet
+from miniplm.data.parquet import write_parquet
+from miniplm.data.shards import count_rows
 from miniplm.errors import ArtefactError
 from miniplm.manifest import Outcome
+from miniplm.runtime.buffers import Buffers
+from miniplm.runtime.executors import Executor, threads
 from miniplm.runtime.log import logger
-from miniplm.scoring.tables import read_scores
 from miniplm.selection.config import SelectionConfig
-from miniplm.selection.difference import (
-    Normalization,
-    normalized_log_prob,
-    variance_between_groups,
-)
-from miniplm.selection.policies import ranking_values, top_ratio
+from miniplm.selection.cut import EVERYTHING, Bracket, Place, Tally, find_cut
+from miniplm.selection.policies import ranking_values
+from miniplm.selection.sample import SampledRows, write_sample
+from miniplm.selection.scores import Block, ScoredShard, scored_shards
+from miniplm.selection.totals import Totals
 
-SELECTION_NAME = "selection.parquet"
 VANISHING = 0.1
 """A domain all but vanishes when its kept share is under this part of the selection ratio."""
+_LOOKS = 16
+_BUFFERS = Buffers()
 
 
-@dataclass(frozen=True)
-class ScoredRows:
-    """Candidates with both models' scores, one entry per row, sorted by sequence id.
-
-    `teacher` and `reference` are normalised log-probabilities; NaN where a row has no target.
-    """
-
-    sequence_ids: NDArray[np.int64]
-    domains: list[str]
-    domain_numbers: NDArray[np.int64]
-    num_tokens: NDArray[np.int64]
-    teacher: NDArray[np.float64]
-    reference: NDArray[np.float64]
-
-    @property
-    def difference(self) -> NDArray[np.float64]:
-        """Difference scores, `[rows]`, nats per unit of the normalisation."""
-        return self.teacher - self.reference
-
-
-def read_scored_rows(
-    shards_folder: Path,
-    teacher_folder: Path,
-    reference_folder: Path,
-    normalization: Normalization,
-) -> ScoredRows:
-    """Join the sidecars and both score tables of all shards by sequence id.
-
-    Raises:
-        ArtefactError: A table is missing, belongs to another shard, or lacks a sequence.
-    """
-    frames = []
-    for shard in open_shards(shards_folder):
-        name = f"{shard.prefix.name}.parquet"
-        frame = pl.from_arrow(shard.sidecar.select(["sequence_id", "domain"]))
-        assert isinstance(frame, pl.DataFrame)
-        for role, folder in (("teacher", teacher_folder), ("reference", reference_folder)):
-            scores = pl.from_arrow(read_scores(folder / name, shard.info.shard_hash))
-            assert isinstance(scores, pl.DataFrame)
-            frame = frame.join(scores, on="sequence_id", how="left", suffix=f"_{role}")
-            if frame[scores.columns[1] if role == "teacher" else "log_prob_reference"].has_nulls():
-                raise ArtefactError(
-                    f"{folder / name}: has no score for some sequences of {shard.prefix}. "
-                    "Score these shards again."
-                )
-        frames.append(frame.with_columns(pl.col("domain").cast(pl.String)))
-    return _scored_rows(pl.concat(frames).sort("sequence_id"), normalization)
-
-
-def _scored_rows(frame: pl.DataFrame, normalization: Normalization) -> ScoredRows:
-    domains = sorted(frame["domain"].unique().to_list())
-    numbers = {domain: number for number, domain in enumerate(domains)}
-
-    def scores(suffix: str) -> NDArray[np.float64]:
-        return normalized_log_prob(
-            frame[f"log_prob{suffix}"].to_numpy(),
-            frame[f"num_tokens{suffix}"].to_numpy().astype(np.int64),
-            frame[f"num_bytes{suffix}"].to_numpy(),
-            normalization,
-        )
-
-    return ScoredRows(
-        sequence_ids=frame["sequence_id"].to_numpy(),
-        domains=domains,
-        domain_numbers=frame["domain"].replace_strict(numbers, return_dtype=pl.Int64).to_numpy(),
-        num_tokens=frame["num_tokens"].to_numpy().astype(np.int64),
-        teacher=scores(""),
-        reference=scores("_reference"),
-    )
+SELECTION_SCHEMA = pa.schema(
+    [
+        pa.field("sequence_id", pa.int64(), nullable=False),
+        pa.field("difference_score", pa.float32(), nullable=False),
+        pa.field("weight", pa.float32(), nullable=False),
+    ]
+)
 
 
 def select_sequences(
@@ -105,77 +48,175 @@ def select_sequences(
     config: SelectionConfig,
     seed: int,
     folder: Path,
+    executor: Executor[Any, Any] = threads,
 ) -> Outcome:
-    """Write `folder/selection.parquet`: sequence_id, difference_score and weight of kept rows.
+    """Write `folder/data_N.parquet` for every token shard, and `folder/sample.parquet`.
+
+    The columns are sequence_id, difference_score and weight of the kept rows, in the order of the
+    shard; the files name the shard they are for.
+
+    Args:
+        shards_folder: The candidates' token shards.
+        teacher_folder: The teacher's score tables of these shards.
+        reference_folder: The reference's.
+        config: What to keep.
+        seed: For the policy `random`.
+        folder: Where the selection goes.
+        executor: Runs the shards; has to share memory.
 
     Raises:
         ArtefactError: Scores are missing or belong to other shards, or none can be compared.
     """
-    rows = read_scored_rows(shards_folder, teacher_folder, reference_folder, config.normalization)
-    values = ranking_values(config.policy, rows.teacher, rows.reference, rows.sequence_ids, seed)
-    values = np.where(np.isnan(rows.difference), np.nan, values)
-    keep = top_ratio(values, rows.sequence_ids, config.ratio)
-    if not keep.any():
+    shards = scored_shards(shards_folder, teacher_folder, reference_folder, config.normalization)
+    selector = _Selector(shards, config, seed, executor)
+    cut = selector.find_cut()
+    if cut is None:
         raise ArtefactError(f"{shards_folder}: no sequence has a scored token; nothing to select")
-    table = pa.table(
-        {
-            "sequence_id": rows.sequence_ids[keep],
-            "difference_score": rows.difference[keep],
-            "weight": np.ones(int(keep.sum())),
-        }
-    )
-    write_parquet(folder / SELECTION_NAME, table, config.model_dump(mode="json"))
-    facts = describe_selection(rows, values, keep, config)
+    totals = selector.write(cut, folder)
+    facts = _facts(totals, cut, config)
     for warning in facts["warnings"]:
         logger.warning("selection: %s", warning)
     return Outcome(
         counts={
-            "sequences": len(keep),
-            "kept": int(keep.sum()),
-            "not_comparable": int(np.isnan(values).sum()),
+            "sequences": totals.num_rows,
+            "kept": totals.num_kept,
+            "not_comparable": totals.num_rows - totals.scores.count,
         },
-        num_tokens=int(rows.num_tokens[keep].sum()),
+        num_tokens=totals.num_tokens_kept,
         facts=facts,
     )
 
 
-def describe_selection(
-    rows: ScoredRows, values: NDArray[np.float64], keep: NDArray[np.bool_], config: SelectionConfig
-) -> dict[str, Any]:
+class _Selector:
+    def __init__(
+        self,
+        shards: list[ScoredShard],
+        config: SelectionConfig,
+        seed: int,
+        executor: Executor[Any, Any],
+    ) -> None:
+        self.shards, self.config, self.seed, self.executor = shards, config, seed, executor
+        self.num_rows = sum(count_rows(shard.prefix) for shard in shards)
+
+    def _rank(self, block: Block) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What the rows of a block are ranked by, and their difference scores."""
+        difference = _BUFFERS.get("difference", len(block.sequence_ids))
+        np.subtract(block.teacher, block.reference, out=difference)
+        values = ranking_values(
+            self.config.policy,
+            block.teacher,
+            block.reference,
+            difference,
+            block.sequence_ids,
+            self.seed,
+        )
+        return values, difference
+
+    # The first pass
+
+    def find_cut(self) -> Place | None:
+        """The last place in the ranking that is kept; None where nothing can be ranked."""
+        step = -(-len(self.shards) // _LOOKS)
+        look = Tally.total(list(self.executor(self._look, self.shards[::step]))).inside
+        return find_cut(self._count, look, self.config.ratio)
+
+    def _look(self, shard: ScoredShard) -> Tally:
+        """The first rows of a shard."""
+        block = next(shard.open().blocks())
+        return Tally.of(self._rank(block)[0], block.sequence_ids, EVERYTHING)
+
+    def _count(self, bracket: Bracket, step: int) -> Tally:
+        return Tally.total(
+            list(self.executor(partial(self._count_shard, bracket, step), self.shards))
+        )
+
+    def _count_shard(self, bracket: Bracket, step: int, shard: ScoredShard) -> Tally:
+        tallies = []
+        for block in shard.open().blocks():
+            values, _ = self._rank(block)
+            tallies.append(Tally.of(values, block.sequence_ids, bracket, step))
+        return Tally.total(tallies)
+
+    # The second pass
+
+    def write(self, cut: Place, folder: Path) -> Totals:
+        """Write what ranks before the cut; returns what there was and what was kept."""
+        parts, samples = [], []
+        for totals, sample in self.executor(partial(self._write_shard, cut, folder), self.shards):
+            parts.append(totals)
+            samples += sample
+        write_sample(folder, samples)
+        return Totals.total(parts)
+
+    def _write_shard(
+        self, cut: Place, folder: Path, shard: ScoredShard
+    ) -> tuple[Totals, list[SampledRows]]:
+        totals, samples, kept = [], [], _KeptRows(shard)
+        files = shard.open()
+        for block in files.blocks(described=True):
+            values, difference = self._rank(block)
+            keep = cut.reached(values, block.sequence_ids)
+            kept.add(block.sequence_ids, difference, keep)
+            totals.append(
+                Totals.of(
+                    block.domains, block.domain_numbers, block.num_tokens, difference, keep
+                )
+            )
+            samples.append(SampledRows.of(block, shard.name, self.num_rows))
+        write_parquet(
+            folder / f"{shard.name}.parquet",
+            kept.table(),
+            {"shard_hash": files.shard_hash},
+            repetitive=["weight"],
+        )
+        return Totals.total(totals), samples
+
+
+class _KeptRows:
+    """The columns of a shard's selection, filled block by block."""
+
+    def __init__(self, shard: ScoredShard) -> None:
+        most = count_rows(shard.prefix)
+        self.size = 0
+        self.ids = _BUFFERS.get("kept ids", most, np.int64)
+        self.scores = _BUFFERS.get("kept scores", most, np.float32)
+        self.weights = _BUFFERS.get("kept weights", most, np.float32)
+
+    def add(
+        self,
+        sequence_ids: NDArray[np.int64],
+        difference: NDArray[np.float64],
+        keep: NDArray[np.bool_],
+    ) -> None:
+        places = np.flatnonzero(keep)  # taking by place is several times faster than by a mask
+        rows = slice(self.size, self.size + len(places))
+        np.take(sequence_ids, places, out=self.ids[rows], mode="clip")
+        np.take(difference.astype(np.float32), places, out=self.scores[rows], mode="clip")
+        self.weights[rows] = 1.0
+        self.size = rows.stop
+
+    def table(self) -> pa.Table:
+        """The columns, valid until the thread begins another shard."""
+        columns = (self.ids, self.scores, self.weights)
+        return pa.Table.from_arrays(
+            [pa.array(column[: self.size]) for column in columns], schema=SELECTION_SCHEMA
+        )
+
+
+def _facts(totals: Totals, cut: Place, config: SelectionConfig) -> dict[str, Any]:
     """What selection did, for the manifest: threshold, spread of scores, shares per domain."""
-    usable = ~np.isnan(rows.difference)
-    difference = rows.difference[usable]
-    domains = {
-        domain: _describe_domain(rows, keep, rows.domain_numbers == number)
-        for number, domain in enumerate(rows.domains)
-    }
+    domains = totals.by_domain()
     return {
-        "threshold": float(values[keep].min()) if config.policy == "top_ratio" else None,
-        "mean_score": float(difference.mean()),
-        "share_below_zero": float((difference < 0).mean()),
-        "variance_between_domains": variance_between_groups(
-            difference, rows.domain_numbers[usable]
-        ),
+        "threshold": cut.value if config.policy == "top_ratio" else None,
+        "mean_score": totals.scores.mean,
+        "share_below_zero": totals.num_below_zero / totals.scores.count,
+        "variance_between_domains": totals.variance_between_domains,
         "domains": domains,
-        "warnings": _warnings(domains, float(keep.mean())),
+        "warnings": _warnings(domains, totals.num_kept / totals.num_rows),
     }
 
 
-def _describe_domain(
-    rows: ScoredRows, keep: NDArray[np.bool_], here: NDArray[np.bool_]
-) -> dict[str, float]:
-    kept = keep & here
-    scores = rows.difference[here & ~np.isnan(rows.difference)]
-    return {
-        "num_sequences": int(here.sum()),
-        "num_kept": int(kept.sum()),
-        "num_tokens": int(rows.num_tokens[here].sum()),
-        "num_tokens_kept": int(rows.num_tokens[kept].sum()),
-        "mean_score": float(scores.mean()) if len(scores) else 0.0,
-    }
-
-
-def _warnings(domains: dict[str, dict[str, float]], overall: float) -> list[str]:
+def _warnings(domains: dict[str, dict[str, Any]], overall: float) -> list[str]:
     warnings = []
     for domain, counts in domains.items():
         share = counts["num_kept"] / counts["num_sequences"]

@@ -1,0 +1,160 @@
+"""Selection: from two score tables on disk to the kept sequences on disk."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.harness import Bench, Clock, Contender
+from benchmarks.setting import Setting
+
+RATIO = 0.5
+DOMAINS = 12
+_COMPLETE = "prepared"
+
+
+def prepare(clock: Clock, folder: str, num_rows: int, rows_per_shard: int) -> float:
+    """Write both score tables in our format and the authors' score files, once for all runs."""
+    root = Path(folder)
+    if (root / _COMPLETE).exists():
+        return num_rows
+    root.mkdir(parents=True, exist_ok=True)
+    begins = range(0, num_rows, rows_per_shard)
+    scores = {
+        role: np.lib.format.open_memmap(
+            root / f"{role}.npy", mode="w+", dtype=np.float32, shape=(num_rows,)
+        )
+        for role in ("teacher", "reference")
+    }
+
+    def write(number: int) -> None:
+        begin = number * rows_per_shard
+        count = min(rows_per_shard, num_rows - begin)
+        losses = _write_shard(root, number, begin, count)
+        for role, values in scores.items():
+            values[begin : begin + count] = losses[role]
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(write, range(len(begins))))
+    _write_authors_files(root, scores)
+    (root / _COMPLETE).touch()
+    return num_rows
+
+
+def _write_shard(root: Path, number: int, begin: int, count: int) -> dict[str, np.ndarray]:
+    """One shard's index, sidecar and score tables; returns the mean losses of its rows."""
+    import pyarrow as pa
+
+    from miniplm.data.parquet import write_parquet
+    from miniplm.data.shards import index_bytes
+    from miniplm.scoring.tables import ScoreInfo, write_scores
+
+    generator = np.random.default_rng([7, number])
+    ids = np.arange(begin, begin + count, dtype=np.int64)
+    domains = generator.integers(0, DOMAINS, count).astype(np.int32)
+    num_tokens = generator.integers(700, 1025, count).astype(np.int32)
+    difficulty = 2.5 + 0.1 * domains + 0.4 * generator.standard_normal(count)
+    losses = {
+        "teacher": difficulty,
+        "reference": difficulty + 0.5 + 0.3 * generator.standard_normal(count),
+    }
+    name = f"data_{number}"
+    hashed = f"{number:064x}"
+    names = pa.array([f"domain-{index}" for index in range(DOMAINS)])
+    shards = root / "shards"
+    shards.mkdir(exist_ok=True)
+    (shards / f"{name}.idx").write_bytes(
+        index_bytes(np.zeros(0, np.int32), np.dtype(np.uint16))[:18]
+        + np.array([count, count + 1], dtype="<i8").tobytes()
+    )
+    info = {"shard_hash": hashed, "vocab_size": 50257, "eos_id": 0, "max_length": 1024}
+    sidecar = pa.table(
+        {"sequence_id": ids, "domain": pa.DictionaryArray.from_arrays(domains, names)}
+    )
+    write_parquet(shards / f"{name}.parquet", sidecar, info)
+    for role, loss in losses.items():
+        table = pa.table(
+            {
+                "sequence_id": ids,
+                "log_prob": -loss * num_tokens,
+                "num_tokens": num_tokens,
+                "num_bytes": 4 * num_tokens.astype(np.int64),
+            }
+        )
+        info_of_scores = ScoreInfo(role, role, "bfloat16", hashed)
+        write_scores(root / role / f"{name}.parquet", table, info_of_scores)
+    return losses
+
+
+def _write_authors_files(root: Path, scores: dict[str, np.ndarray]) -> None:
+    import torch
+
+    for role, values in scores.items():
+        torch.save(torch.from_numpy(np.asarray(values)), root / f"{role}.pt")
+
+
+def _warm(*paths: Path) -> None:
+    """Read files once, so that every contender finds its input in the page cache."""
+    block = bytearray(1 << 22)
+    for path in paths:
+        for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if file.is_file():
+                with file.open("rb", buffering=0) as stream:
+                    while stream.readinto(block):
+                        pass
+
+
+def authors(clock: Clock, folder: str, num_rows: int, rows_per_shard: int) -> float:
+    """What the authors' way costs: all scores in memory, all of them sorted, indices written.
+
+    Our own re-implementation of that cost: mean losses per row as two float32 tensor files, their
+    difference sorted by `torch.sort`, the indices of the upper half saved. On all cores that torch
+    takes.
+    """
+    import torch
+
+    root = Path(folder)
+    torch.sort(torch.randn(1000), descending=True)
+    _warm(root / "teacher.pt", root / "reference.pt")
+    with clock:
+        teacher = torch.load(root / "teacher.pt", weights_only=True)
+        reference = torch.load(root / "reference.pt", weights_only=True)
+        difference = reference - teacher
+        _, order = torch.sort(difference, descending=True)
+        kept = order[: int(RATIO * num_rows)].clone()
+        torch.save(kept, root / "authors-kept.pt")
+    return num_rows
+
+
+def numpy_partition(clock: Clock, folder: str, num_rows: int, rows_per_shard: int) -> float:
+    """A peer: numpy's selection algorithm on the authors' files, indices written."""
+    root = Path(folder)
+    _warm(root / "teacher.npy", root / "reference.npy")
+    with clock:
+        difference = np.load(root / "reference.npy")
+        difference -= np.load(root / "teacher.npy")
+        kept = num_rows - int(RATIO * num_rows)
+        threshold = np.partition(difference, kept)[kept]
+        np.save(root / "numpy-kept.npy", np.flatnonzero(difference >= threshold))
+    return num_rows
+
+
+def miniplm(clock: Clock, folder: str, num_rows: int, rows_per_shard: int) -> float:
+    """The whole select stage: join, threshold, facts for the manifest, kept rows as Parquet."""
+    import shutil
+
+    from miniplm.selection.config import SelectionConfig
+    from miniplm.selection.selector import select_sequences
+
+    root = Path(folder)
+    target = root / "selection"
+    shutil.rmtree(target, ignore_errors=True)
+    config = SelectionConfig(ratio=RATIO)
+    _warm(root / "shards", root / "teacher", root / "reference")
+    with clock:
+        outcome = select_sequences(
+            root / "shards", root / "teacher", root / "reference", config, 1, target
+        )
+    assert outcome.counts["kept"] == int(RATIO * num_rows)
+    return num_rows
