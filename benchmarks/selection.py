@@ -6,8 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness import Bench, Clock, Contender
-from benchmarks.setting import Setting
+from benchmarks.harness import Clock
 
 RATIO = 0.5
 DOMAINS = 12

@@ -5,25 +5,31 @@ import pyarrow as pa
 import pytest
 
 from conftest import write_rows
-from miniplm.data.shards import Shard, make_sidecar, open_shards, write_parquet, write_shard
+from miniplm.data.parquet import write_parquet
+from miniplm.data.shards import Shard, make_sidecar, open_shards, write_shard
 from miniplm.data.tokenizer import encode_batch, load_tokenizer, token_table, train_tokenizer
 from miniplm.errors import ArtefactError
-from miniplm.export.exporter import export_corpus
+from miniplm.export.exporter import export_corpus, kept_blocks
 from miniplm.export.text import export_text, split_at_eos
-from miniplm.runtime.executors import processes, serial
+from miniplm.runtime.executors import processes, serial, threads
 
 KEPT = [1, 2, 5, 9, 10, 11]
 
 
-def write_selection(folder, ids, scores=None):
-    table = pa.table(
-        {
-            "sequence_id": np.array(ids, dtype=np.int64),
-            "difference_score": np.array(scores or [i / 10 for i in ids]),
-            "weight": np.ones(len(ids)),
-        }
-    )
-    write_parquet(folder / "selection.parquet", table, {})
+def write_selection(folder, shards, ids, scores=None):
+    """A selection of these sequences, as the select stage writes it: a file for each shard."""
+    scores = dict(zip(ids, scores or [i / 8 for i in ids], strict=True))
+    for shard in open_shards(shards):
+        kept = [i for i in shard.sequence_ids.tolist() if i in scores]
+        table = pa.table(
+            {
+                "sequence_id": np.array(kept, dtype=np.int64),
+                "difference_score": np.array([scores[i] for i in kept], dtype=np.float32),
+                "weight": np.ones(len(kept), dtype=np.float32),
+            }
+        )
+        note = {"shard_hash": shard.info.shard_hash}
+        write_parquet(folder / f"{shard.prefix.name}.parquet", table, note)
     return folder
 
 
@@ -32,7 +38,7 @@ ROWS = [[index + 1, 50, index + 2, *range(60, 60 + index)] for index in range(12
 
 def export(tmp_path, name, per_shard, executor=serial, ids=KEPT):
     shards = write_rows(tmp_path / f"{name}-shards", ROWS, per_shard=per_shard)
-    selection = write_selection(tmp_path / f"{name}-selection", ids)
+    selection = write_selection(tmp_path / f"{name}-selection", shards, ids)
     outcome = export_corpus(shards, selection, tmp_path / name, executor)
     return outcome, open_shards(tmp_path / name / "shards")
 
@@ -44,7 +50,7 @@ def test_kept_rows_keep_ids_order_and_scores(tmp_path, per_shard):
     assert rows == [ROWS[index] for index in KEPT]
     sidecar = pa.concat_tables([shard.sidecar.combine_chunks() for shard in shards])
     assert sidecar["sequence_id"].to_pylist() == KEPT
-    assert sidecar["difference_score"].to_pylist() == [i / 10 for i in KEPT]
+    assert sidecar["difference_score"].to_pylist() == [i / 8 for i in KEPT]
     assert sidecar["source_ids"].to_pylist() == [[f"source-{i}"] for i in KEPT]
     assert outcome.counts["sequences"] == 6
     assert outcome.num_tokens == sum(len(ROWS[i]) - 1 for i in KEPT)
@@ -57,9 +63,11 @@ def test_a_shard_of_which_nothing_is_kept_stays_as_an_empty_one(tmp_path):
 
 def test_workers_do_not_change_a_byte(tmp_path):
     export(tmp_path, "serial", 3, serial)
-    export(tmp_path, "parallel", 3, processes)
-    for path in sorted((tmp_path / "serial/shards").iterdir()):
-        assert (tmp_path / "parallel/shards" / path.name).read_bytes() == path.read_bytes()
+    for executor in (processes, threads):
+        export(tmp_path, executor.__name__, 3, executor)
+        for path in sorted((tmp_path / "serial/shards").iterdir()):
+            again = tmp_path / executor.__name__ / "shards" / path.name
+            assert again.read_bytes() == path.read_bytes()
 
 
 def test_export_resumes_between_shards(tmp_path):
@@ -82,8 +90,48 @@ def test_export_resumes_between_shards(tmp_path):
 
 
 def test_a_selection_of_other_shards_is_refused(tmp_path):
-    with pytest.raises(ArtefactError, match=r"selects 2 sequences, .* hold 1 of them"):
-        export(tmp_path, "refined", 3, ids=[3, 4000])
+    export(tmp_path, "one", 3)
+    export(tmp_path, "two", 4)
+    with pytest.raises(ArtefactError, match=r"was not made from .* Select from these shards again"):
+        export_corpus(tmp_path / "one-shards", tmp_path / "two-selection", tmp_path / "x", serial)
+
+
+def test_a_selection_of_sequences_that_are_not_there_is_refused(tmp_path):
+    export(tmp_path, "refined", 1000)
+    path = tmp_path / "refined-selection/data_0.parquet"
+    note = {"shard_hash": Shard(tmp_path / "refined-shards/data_0").info.shard_hash}
+    table = pa.table({"sequence_id": [3, 4000], "difference_score": np.ones(2, np.float32)})
+    write_parquet(path, table, note)
+    with pytest.raises(ArtefactError, match=r"selects sequences that .* does not hold"):
+        export_corpus(
+            tmp_path / "refined-shards", tmp_path / "refined-selection", tmp_path / "x", serial
+        )
+
+
+def test_rows_are_joined_by_id_whatever_the_order_of_the_selection(tmp_path):
+    export(tmp_path, "refined", 1000)
+    path = tmp_path / "refined-selection/data_0.parquet"
+    note = {"shard_hash": Shard(tmp_path / "refined-shards/data_0").info.shard_hash}
+    table = pa.table({"sequence_id": KEPT, "difference_score": np.array(KEPT, np.float32)})
+    write_parquet(path, table.take(np.array([3, 0, 5, 1, 4, 2])), note)
+    export_corpus(
+        tmp_path / "refined-shards", tmp_path / "refined-selection", tmp_path / "again", serial
+    )
+    sidecar = Shard(tmp_path / "again/shards/data_0").sidecar
+    assert sidecar["difference_score"].to_pylist() == sidecar["sequence_id"].to_pylist() == KEPT
+
+
+@pytest.mark.parametrize("block", [1, 100, 1 << 22])
+def test_blocks_hold_the_kept_rows_back_to_back(block, tmp_path, monkeypatch):
+    monkeypatch.setattr("miniplm.export.exporter._BLOCK_IDS", block)
+    write_rows(tmp_path, ROWS)
+    shard = Shard(tmp_path / "data_0")
+    for kept in ([], [0], [11], KEPT, list(range(12))):
+        blocks = list(kept_blocks(shard, np.array(kept, dtype=np.int64)))
+        ids = np.concatenate([*blocks, np.empty(0, np.uint16)])
+        assert ids.tolist() == [id_ for index in kept for id_ in ROWS[index]]
+        longest = sum(map(len, ROWS))  # a run of neighbours is not divided
+        assert all(len(part) <= max(block, longest) for part in blocks)
 
 
 def test_pieces_between_eos():
@@ -109,7 +157,7 @@ def text_shards(tmp_path):
         tmp_path / "shards/data_0", rows, sidecar,
         vocab_size=table.vocab_size, eos_id=table.eos_id, max_length=64,
     )  # fmt: skip
-    write_selection(tmp_path / "selection", [0, 1], [0.5, 0.25])
+    write_selection(tmp_path / "selection", tmp_path / "shards", [0, 1], [0.5, 0.25])
     return tmp_path, texts
 
 

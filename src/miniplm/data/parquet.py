@@ -145,9 +145,7 @@ class ColumnFile:
         except (OSError, pa.ArrowException) as error:
             raise ArtefactError(f"{self.path}: is damaged ({error})") from error
 
-    def array(
-        self, column: str, group: int | None = None, room: Room = np.empty
-    ) -> NDArray[Any]:
+    def array(self, column: str, group: int | None = None, room: Room = np.empty) -> NDArray[Any]:
         """A column of numbers, of one group of rows or of all.
 
         Args:

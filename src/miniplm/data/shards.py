@@ -85,7 +85,7 @@ def index_bytes(lengths: NDArray[np.int32], dtype: np.dtype[np.generic]) -> byte
 
 def write_shard(
     prefix: Path,
-    rows: Iterable[NDArray[np.generic]],
+    rows: Iterable[NDArray[Any]],
     sidecar: pa.Table,
     *,
     vocab_size: int,
@@ -96,7 +96,7 @@ def write_shard(
 
     Args:
         prefix: Path without extension, such as `out/data_0`.
-        rows: Ids of each row, in order.
+        rows: Ids of the rows in order, one or more rows at a time.
         sidecar: The columns of `SIDECAR_SCHEMA`, possibly more, in the same order.
         vocab_size: One more than the largest id of the tokenizer.
         eos_id: End-of-text id.
@@ -112,7 +112,7 @@ def write_shard(
     prefix.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(prefix.with_suffix(".bin")) as temporary, temporary.open("wb") as file:
         for row in rows:
-            data = row.astype(dtype, copy=False).tobytes()
+            data = memoryview(np.ascontiguousarray(row, dtype)).cast("B")
             digest.update(data)
             file.write(data)
     with atomic_path(prefix.with_suffix(".idx")) as temporary:

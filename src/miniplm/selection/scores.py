@@ -21,7 +21,6 @@ from miniplm.runtime.buffers import Buffers
 from miniplm.scoring.tables import open_scores
 from miniplm.selection.difference import Normalization, normalized_log_prob, score_columns
 
-
 Role = Literal["teacher", "reference"]
 ROLES: tuple[Role, Role] = ("teacher", "reference")
 

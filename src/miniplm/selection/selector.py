@@ -158,9 +158,7 @@ class _Selector:
             keep = cut.reached(values, block.sequence_ids)
             kept.add(block.sequence_ids, difference, keep)
             totals.append(
-                Totals.of(
-                    block.domains, block.domain_numbers, block.num_tokens, difference, keep
-                )
+                Totals.of(block.domains, block.domain_numbers, block.num_tokens, difference, keep)
             )
             samples.append(SampledRows.of(block, shard.name, self.num_rows))
         write_parquet(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miniplm.runtime.buffers import Buffers
+
 _BUFFERS = Buffers()
 
 
