@@ -7,7 +7,8 @@ import pytest
 from conftest import write_rows
 from miniplm.data.parquet import write_parquet
 from miniplm.data.shards import Shard, make_sidecar, open_shards, write_shard
-from miniplm.data.tokenizer import encode_batch, load_tokenizer, token_table, train_tokenizer
+from miniplm.data.encoders import TokenizersEncoder
+from miniplm.data.tokenizer import load_tokenizer, token_table, train_tokenizer
 from miniplm.errors import ArtefactError
 from miniplm.export.exporter import export_corpus, kept_blocks
 from miniplm.export.text import export_text, split_at_eos
@@ -146,7 +147,7 @@ def text_shards(tmp_path):
     train_tokenizer(texts * 9, 320, tmp_path / "tokenizer")
     tokenizer = load_tokenizer(tmp_path / "tokenizer")
     table = token_table(tokenizer)
-    a, b, c = encode_batch(tokenizer, texts)
+    a, b, c = TokenizersEncoder(tokenizer)(texts).split()
     eos = np.array([table.eos_id], dtype=np.int32)
     rows = [np.concatenate([a, eos, b, eos]), np.concatenate([c, eos])]
     sidecar = make_sidecar(

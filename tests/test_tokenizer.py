@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from miniplm.data.encoders import TokenizersEncoder
 from miniplm.data.tokenizer import (
     EOS_TOKEN,
-    encode_batch,
     load_tokenizer,
     token_bytes,
     token_table,
@@ -17,6 +17,10 @@ TEXTS = [
     "x = {'a': [1, 2.5]}  # <|endoftext|> spelled out",
     "",
 ]
+
+
+def encode_batch(tokenizer, texts):
+    return TokenizersEncoder(tokenizer)(texts).split()
 
 
 @pytest.fixture(scope="module")

@@ -20,11 +20,12 @@ from typing import Any
 from miniplm.errors import ArtefactError, StageNotReadyError
 
 MANIFEST_NAME = "manifest.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Raised when the same config would from now on give other bytes; redoes every stage."""
 
 RECORDED_PACKAGES = (
-    "miniplm", "torch", "transformers", "tokenizers", "accelerate", "numpy", "pyarrow", "polars",
+    "miniplm", "torch", "transformers", "tokenizers", "gigatoken", "orjson", "accelerate", "numpy",
+    "pyarrow", "polars",
 )  # fmt: skip
 
 

@@ -1,8 +1,9 @@
 """Documents to packed rows: read ahead, encoded in batches, dealt to splits, packed by domain.
 
-One thread reads, decompresses and parses while this one encodes and packs; encoding itself uses
-all cores. What is in memory at once does not depend on the corpus: three batches of text or three
-single long documents, a batch's ids, and a block of ids for each split and domain.
+One thread reads, decompresses and parses, one encodes (on all cores, without the interpreter's
+lock), and the caller's packs. What is in memory at once does not depend on the corpus: at most five
+batches of text (a long document is a batch of its own, of one to four bytes a character), the ids
+of three, and a block of ids for each split and domain.
 """
 
 from collections.abc import Callable, Iterator

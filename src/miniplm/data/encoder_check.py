@@ -22,7 +22,7 @@ from miniplm.runtime.log import logger
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_SAMPLE_TEXTS = 64
+_SAMPLE_TEXTS = 32
 _SAMPLE_CHARACTERS = 4096
 _MOST_DOUBTFUL = 1000
 _TEXT_CHARACTERS = 256

@@ -1,9 +1,9 @@
 """The tokenize stage: documents to token shards, one folder of shards per split.
 
 Documents are read, encoded and packed as they come; finished rows go to disk with what describes
-them. When all is read, the rows are shuffled by seed and written as shards. Memory depends neither
-on the corpus nor on its documents, but for the longest of them, some twenty bytes for each row and
-some hundred for each source.
+them. When all is read, the rows are shuffled by seed and written as shards. Memory does not grow
+with the corpus, but for eight bytes a row (their order) and some hundred a source (its split); it
+has to hold the longest documents a few times over, and a few shards' sidecars.
 """
 
 from collections.abc import Iterator

@@ -6,7 +6,7 @@ many bytes of text does it stand for), worked out once per vocabulary instead of
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,19 +125,6 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None
         tokenizer_object=tokenizer, eos_token=EOS_TOKEN, pad_token=EOS_TOKEN
     )
     wrapped.save_pretrained(folder)
-
-
-def encode_batch(
-    tokenizer: "PreTrainedTokenizerBase", texts: Sequence[str]
-) -> list[NDArray[np.int32]]:
-    """Ids of each text, `[length]` int32, on all cores; no special tokens are added.
-
-    Text that happens to spell a special token is encoded as ordinary text.
-    """
-    backend = tokenizer.backend_tokenizer
-    backend.encode_special_tokens = True
-    encodings = backend.encode_batch_fast(texts, add_special_tokens=False)
-    return [np.array(encoding.ids, dtype=np.int32) for encoding in encodings]
 
 
 def token_table(tokenizer: "PreTrainedTokenizerBase") -> TokenTable:
