@@ -128,7 +128,7 @@ def test_blocks_hold_the_kept_rows_back_to_back(block, tmp_path, monkeypatch):
     write_rows(tmp_path, ROWS)
     shard = Shard(tmp_path / "data_0")
     for kept in ([], [0], [11], KEPT, list(range(12))):
-        blocks = list(kept_blocks(shard, np.array(kept, dtype=np.int64)))
+        blocks = [block.copy() for block in kept_blocks(shard, np.array(kept, dtype=np.int64))]
         ids = np.concatenate([*blocks, np.empty(0, np.uint16)])
         assert ids.tolist() == [id_ for index in kept for id_ in ROWS[index]]
         longest = sum(map(len, ROWS))  # a run of neighbours is not divided

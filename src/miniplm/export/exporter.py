@@ -17,12 +17,14 @@ from miniplm.data.parquet import ColumnFile, places_of
 from miniplm.data.shards import Shard, shard_prefixes, write_shard
 from miniplm.errors import ArtefactError
 from miniplm.manifest import Outcome
+from miniplm.runtime.buffers import Buffers
 from miniplm.runtime.executors import Executor, threads
 from miniplm.runtime.progress import progress
 
 SHARDS_FOLDER = "shards"
-_BLOCK_IDS = 1 << 22
-"""Ids copied at a time: 8 MB, after which hashing and writing them pays for the calls."""
+_BLOCK_IDS = 1 << 19
+"""Ids copied at a time: a megabyte, which is in the cache when it is hashed and written."""
+_BUFFERS = Buffers()
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,7 @@ def _kept_places(shard: Shard, selection: Path) -> tuple[NDArray[np.int64], NDAr
 def kept_blocks(shard: Shard, places: NDArray[np.int64]) -> Iterator[NDArray[np.generic]]:
     """The ids of the rows at ascending places, back to back, some megabytes at a time.
 
-    Neighbouring rows are copied as one range.
+    Neighbouring rows are copied as one range. A block holds until the next one is asked for.
     """
     breaks = np.flatnonzero(np.diff(places) != 1) + 1
     firsts = places[np.concatenate([[0], breaks])] if len(places) else places
@@ -117,5 +119,6 @@ def kept_blocks(shard: Shard, places: NDArray[np.int64]) -> Iterator[NDArray[np.
         before = int(written[run - 1]) if run else 0
         stop = max(run + 1, int(np.searchsorted(written, before + _BLOCK_IDS, side="right")))
         ranges = zip(begins[run:stop].tolist(), ends[run:stop].tolist(), strict=True)
-        yield np.concatenate([ids[begin:end] for begin, end in ranges])
+        block = _BUFFERS.get("ids", int(written[stop - 1]) - before, ids.dtype)
+        yield np.concatenate([ids[begin:end] for begin, end in ranges], out=block)
         run = stop
