@@ -5,9 +5,9 @@ import pyarrow as pa
 import pytest
 
 from conftest import write_rows
+from miniplm.data.encoders import TokenizersEncoder
 from miniplm.data.parquet import write_parquet
 from miniplm.data.shards import Shard, make_sidecar, open_shards, write_shard
-from miniplm.data.encoders import TokenizersEncoder
 from miniplm.data.tokenizer import load_tokenizer, token_table, train_tokenizer
 from miniplm.errors import ArtefactError
 from miniplm.export.exporter import export_corpus, kept_blocks
