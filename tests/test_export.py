@@ -4,26 +4,30 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from conftest import write_rows
-from miniplm.data.shards import Shard, make_sidecar, open_shards, write_parquet, write_shard
+from conftest import random_rows, write_rows
+from miniplm.data.shards import Shard, make_sidecar, open_shards, write_shard
 from miniplm.data.tokenizer import encode_batch, load_tokenizer, token_table, train_tokenizer
 from miniplm.errors import ArtefactError
 from miniplm.export.exporter import export_corpus
 from miniplm.export.text import export_text, split_at_eos
-from miniplm.runtime.executors import processes, serial
+from miniplm.runtime.executors import processes, serial, threads
+from miniplm.selection.tables import write_selection
 
 KEPT = [1, 2, 5, 9, 10, 11]
 
 
-def write_selection(folder, ids, scores=None):
-    table = pa.table(
-        {
-            "sequence_id": np.array(ids, dtype=np.int64),
-            "difference_score": np.array(scores or [i / 10 for i in ids]),
-            "weight": np.ones(len(ids)),
-        }
-    )
-    write_parquet(folder / "selection.parquet", table, {})
+def write_selections(shards, folder, ids, scores=None):
+    """The kept rows of each shard of a folder, in its order."""
+    scores = dict(zip(ids, scores or [i / 8 for i in ids], strict=True))
+    for shard in open_shards(shards):
+        kept = np.array([i for i in shard.sequence_ids if i in scores], dtype=np.int64)
+        write_selection(
+            folder / f"{shard.prefix.name}.parquet",
+            kept,
+            np.array([scores[i] for i in kept], dtype=np.float32),
+            np.ones(len(kept), dtype=np.float32),
+            {"shard_hash": shard.info.shard_hash},
+        )
     return folder
 
 
@@ -32,7 +36,7 @@ ROWS = [[index + 1, 50, index + 2, *range(60, 60 + index)] for index in range(12
 
 def export(tmp_path, name, per_shard, executor=serial, ids=KEPT):
     shards = write_rows(tmp_path / f"{name}-shards", ROWS, per_shard=per_shard)
-    selection = write_selection(tmp_path / f"{name}-selection", ids)
+    selection = write_selections(shards, tmp_path / f"{name}-selection", ids)
     outcome = export_corpus(shards, selection, tmp_path / name, executor)
     return outcome, open_shards(tmp_path / name / "shards")
 
@@ -44,7 +48,7 @@ def test_kept_rows_keep_ids_order_and_scores(tmp_path, per_shard):
     assert rows == [ROWS[index] for index in KEPT]
     sidecar = pa.concat_tables([shard.sidecar.combine_chunks() for shard in shards])
     assert sidecar["sequence_id"].to_pylist() == KEPT
-    assert sidecar["difference_score"].to_pylist() == [i / 10 for i in KEPT]
+    assert sidecar["difference_score"].to_pylist() == [i / 8 for i in KEPT]
     assert sidecar["source_ids"].to_pylist() == [[f"source-{i}"] for i in KEPT]
     assert outcome.counts["sequences"] == 6
     assert outcome.num_tokens == sum(len(ROWS[i]) - 1 for i in KEPT)
@@ -57,9 +61,11 @@ def test_a_shard_of_which_nothing_is_kept_stays_as_an_empty_one(tmp_path):
 
 def test_workers_do_not_change_a_byte(tmp_path):
     export(tmp_path, "serial", 3, serial)
-    export(tmp_path, "parallel", 3, processes)
-    for path in sorted((tmp_path / "serial/shards").iterdir()):
-        assert (tmp_path / "parallel/shards" / path.name).read_bytes() == path.read_bytes()
+    for executor in (threads, processes):
+        name = executor.__name__
+        export(tmp_path, name, 3, executor)
+        for path in sorted((tmp_path / "serial/shards").iterdir()):
+            assert (tmp_path / name / "shards" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_export_resumes_between_shards(tmp_path):
@@ -82,8 +88,46 @@ def test_export_resumes_between_shards(tmp_path):
 
 
 def test_a_selection_of_other_shards_is_refused(tmp_path):
-    with pytest.raises(ArtefactError, match=r"selects 2 sequences, .* hold 1 of them"):
-        export(tmp_path, "refined", 3, ids=[3, 4000])
+    export(tmp_path, "refined", 3)
+    shards = write_rows(tmp_path / "others", [[1, *row] for row in ROWS], per_shard=3)
+    with pytest.raises(ArtefactError, match="selects from another token shard"):
+        export_corpus(shards, tmp_path / "refined-selection", tmp_path / "out", serial)
+    fewer = write_rows(tmp_path / "fewer", ROWS[:6], per_shard=3)
+    with pytest.raises(ArtefactError, match=r"selects from data_2, which .* does not hold"):
+        export_corpus(fewer, tmp_path / "refined-selection", tmp_path / "out", serial)
+
+
+def test_a_selection_of_rows_that_are_not_there_is_refused(tmp_path):
+    shards = write_rows(tmp_path / "shards", ROWS)
+    write_selection(
+        tmp_path / "selection/data_0.parquet",
+        np.array([3, 4000]),
+        np.zeros(2, np.float32),
+        np.ones(2, np.float32),
+        {"shard_hash": Shard(shards / "data_0").info.shard_hash},
+    )
+    with pytest.raises(ArtefactError, match=r"selects sequences that .* does not hold"):
+        export_corpus(shards, tmp_path / "selection", tmp_path / "out", serial)
+
+
+def test_what_another_selection_left_is_made_again(tmp_path):
+    export(tmp_path, "refined", 3)
+    _, shards = export(tmp_path, "refined", 3, ids=[0, 1])
+    assert [shard.sequence_ids.tolist() for shard in shards] == [[0, 1], [], [], []]
+
+
+@pytest.mark.parametrize("block_ids", [1, 40, 10**6])
+def test_shards_are_those_of_a_row_by_row_copy(tmp_path, monkeypatch, block_ids):
+    monkeypatch.setattr("miniplm.export.exporter._BLOCK_IDS", block_ids)
+    rows = random_rows(200, seed=9)
+    kept = np.flatnonzero(np.random.default_rng(1).random(200) < 0.5).tolist()
+    shards = write_rows(tmp_path / "shards", rows)
+    selection = write_selections(shards, tmp_path / "selection", kept)
+    export_corpus(shards, selection, tmp_path / "refined")
+    simple = write_rows(tmp_path / "simple", [rows[index] for index in kept])
+    for suffix in (".bin", ".idx"):
+        there = (tmp_path / "refined/shards/data_0").with_suffix(suffix).read_bytes()
+        assert there == (simple / "data_0").with_suffix(suffix).read_bytes()
 
 
 def test_pieces_between_eos():
@@ -109,7 +153,7 @@ def text_shards(tmp_path):
         tmp_path / "shards/data_0", rows, sidecar,
         vocab_size=table.vocab_size, eos_id=table.eos_id, max_length=64,
     )  # fmt: skip
-    write_selection(tmp_path / "selection", [0, 1], [0.5, 0.25])
+    write_selections(tmp_path / "shards", tmp_path / "selection", [0, 1], [0.5, 0.25])
     return tmp_path, texts
 
 

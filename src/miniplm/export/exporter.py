@@ -1,8 +1,8 @@
 """The export stage: a selection becomes the refined corpus, as token shards.
 
 Each token shard gives one shard of the refined corpus, with the kept rows in their order and
-under their old ids. Shards are exported one by one, and one whose sidecar is there is not made
-again.
+under their old ids. Shards are exported in parallel. One that is there is not made again if it
+says that it was made from this shard and this selection.
 """
 
 from collections.abc import Iterator
@@ -11,17 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from miniplm.data.parquet import ColumnFile, places_of
 from miniplm.data.shards import Shard, shard_prefixes, write_shard
 from miniplm.errors import ArtefactError
 from miniplm.manifest import Outcome
-from miniplm.runtime.executors import Executor, processes
+from miniplm.runtime.buffers import Buffers
+from miniplm.runtime.executors import Executor, threads
 from miniplm.runtime.progress import progress
-from miniplm.selection.selector import SELECTION_NAME
+from miniplm.selection.tables import Selected, read_selection
 
 SHARDS_FOLDER = "shards"
+_BLOCK_IDS = 1 << 21
+_BUFFERS = Buffers()
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ def export_corpus(
     shards_folder: Path,
     selection_folder: Path,
     folder: Path,
-    executor: Executor[_Task, tuple[int, int]] = processes,
+    executor: Executor[_Task, tuple[int, int]] = threads,
 ) -> Outcome:
     """Write `folder/shards/data_N.*`.
 
@@ -46,61 +49,87 @@ def export_corpus(
         executor: Runs the shards.
 
     Raises:
-        ArtefactError: The selection names sequences that the shards do not hold.
+        ArtefactError: The selection is not one of these shards.
     """
-    selection = selection_folder / SELECTION_NAME
-    tasks = [_Task(prefix, selection, folder) for prefix in shard_prefixes(shards_folder)]
+    prefixes = shard_prefixes(shards_folder)
+    _check_shards(shards_folder, prefixes, selection_folder)
+    tasks = [
+        _Task(prefix, selection_folder / f"{prefix.name}.parquet", folder) for prefix in prefixes
+    ]
     num_kept = num_ids = 0
     with progress("export", len(tasks), "shards") as advance:
         for kept, ids in executor(_export_shard, tasks):
             num_kept, num_ids = num_kept + kept, num_ids + ids
             advance(1)
-    expected = pq.read_metadata(selection).num_rows
-    if num_kept != expected:
-        raise ArtefactError(
-            f"{selection_folder}: selects {expected} sequences, the shards in {shards_folder} "
-            f"hold {num_kept} of them. Select from these shards again."
-        )
     return Outcome(counts={"sequences": num_kept}, num_tokens=num_ids - num_kept)
+
+
+def _check_shards(shards_folder: Path, prefixes: list[Path], selection_folder: Path) -> None:
+    selected = {path.stem for path in selection_folder.glob("data_*.parquet")}
+    if missing := sorted(selected - {prefix.name for prefix in prefixes}):
+        raise ArtefactError(
+            f"{selection_folder}: selects from {missing[0]}, which {shards_folder} does not hold. "
+            "Select from these shards again."
+        )
 
 
 def _export_shard(task: _Task) -> tuple[int, int]:
     """Export one shard; returns the number of its rows kept and of their ids."""
+    shard = Shard(task.prefix)
+    selected = read_selection(task.selection, shard.info.shard_hash)
     target = task.folder / SHARDS_FOLDER / task.prefix.name
-    if not target.with_suffix(".parquet").exists():
-        shard = Shard(task.prefix)
-        places, scores = _kept_places(shard, task.selection)
-        sidecar = shard.sidecar.take(places).append_column("difference_score", pa.array(scores))
+    origin = {"shard_hash": shard.info.shard_hash, "selection": selected.digest}
+    if not _is_exported(target, origin):
+        places = _kept_places(shard, selected, task.selection)
+        order = np.argsort(places)
+        places = places[order]
+        sidecar = shard.sidecar.take(places)
         write_shard(
             target,
-            kept_ranges(shard, places),
-            sidecar,
+            kept_blocks(shard, places),
+            sidecar.append_column("difference_score", pa.array(selected.scores[order])),
             vocab_size=shard.info.vocab_size,
             eos_id=shard.info.eos_id,
             max_length=shard.info.max_length,
+            origin=origin,
         )
     written = Shard(target)
     return len(written), written.num_ids
 
 
-def _kept_places(
-    shard: Shard, selection_path: Path
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Places of the kept rows in the shard, ascending, and their difference scores."""
-    ids = shard.sequence_ids
-    near = [("sequence_id", ">=", int(ids.min())), ("sequence_id", "<=", int(ids.max()))]
-    columns = ["sequence_id", "difference_score"]
-    selection = pq.read_table(selection_path, columns=columns, filters=near)
-    selected = selection["sequence_id"].to_numpy()
-    _, places, found = np.intersect1d(ids, selected, assume_unique=True, return_indices=True)
-    order = np.argsort(places)
-    return places[order], selection["difference_score"].to_numpy()[found[order]]
+def _is_exported(target: Path, origin: dict[str, str]) -> bool:
+    """Whether the shard is there, whole, and made from exactly this."""
+    sidecar = target.with_suffix(".parquet")
+    try:
+        return sidecar.exists() and ColumnFile(sidecar).origin == origin
+    except ArtefactError:
+        return False
 
 
-def kept_ranges(shard: Shard, places: NDArray[np.int64]) -> Iterator[NDArray[np.generic]]:
-    """The ids of the rows at ascending places; neighbours come as one contiguous range."""
-    if len(places) == 0:
-        return
+def _kept_places(shard: Shard, selected: Selected, path: Path) -> NDArray[np.int64]:
+    places = places_of(selected.sequence_ids, shard.sequence_ids)
+    if places is None:
+        raise ArtefactError(
+            f"{path}: selects sequences that {shard.prefix} does not hold. "
+            "Select from these shards again."
+        )
+    return places
+
+
+def kept_blocks(shard: Shard, places: NDArray[np.int64]) -> Iterator[NDArray[np.generic]]:
+    """The ids of the rows at ascending places, back to back, some million at a time.
+
+    Neighbouring rows are copied as one range. A block lasts until the next is asked for.
+    """
     breaks = np.flatnonzero(np.diff(places) != 1) + 1
-    for run in np.split(places, breaks):
-        yield shard.ids[shard.starts[run[0]] : shard.starts[run[-1] + 1]]
+    begins = shard.starts[places[np.concatenate([[0], breaks])]] if len(places) else places
+    ends = shard.starts[places[np.concatenate([breaks - 1, [-1]])] + 1] if len(places) else places
+    filled = np.cumsum(ends - begins)
+    first = 0
+    while first < len(begins):
+        before = filled[first - 1] if first else 0
+        last = max(first + 1, int(np.searchsorted(filled, before + _BLOCK_IDS, side="right")))
+        room = _BUFFERS.get("block", int(filled[last - 1] - before), shard.dtype)
+        runs = zip(begins[first:last].tolist(), ends[first:last].tolist(), strict=True)
+        yield np.concatenate([shard.ids[begin:end] for begin, end in runs], out=room)
+        first = last

@@ -25,9 +25,7 @@ class Place:
     value: float
     sequence_id: int
 
-    def reached(
-        self, values: NDArray[np.float64], ids: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
+    def reached(self, values: NDArray[np.float64], ids: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which rows stand at this place or before it; never those with NaN."""
         before = values > self.value
         tied = values == self.value
@@ -129,9 +127,7 @@ def num_kept(num_usable: int, ratio: float) -> int:
     return min(num_usable, max(1, int(np.floor(ratio * num_usable + 1e-9))))
 
 
-def find_cut(
-    count: Callable[[Bracket, int], Tally], look: Ranked, ratio: float
-) -> Place | None:
+def find_cut(count: Callable[[Bracket, int], Tally], look: Ranked, ratio: float) -> Place | None:
     """The last place to be kept; None where no row has a value.
 
     Args:
