@@ -10,16 +10,22 @@ from benchmarks.harness import Clock
 
 RATIO = 0.5
 DOMAINS = 12
+ROWS_PER_SHARD = 1 << 20
 _COMPLETE = "prepared"
 
 
-def prepare(clock: Clock, folder: str, num_rows: int, rows_per_shard: int) -> float:
+def prepare(clock: Clock, folder: str, num_rows: int) -> float:
     """Write both score tables in our format and the authors' score files, once for all runs."""
     root = Path(folder)
-    if (root / _COMPLETE).exists():
-        return num_rows
+    if not (root / _COMPLETE).exists():
+        with clock:
+            _prepare(root, num_rows)
+    return num_rows
+
+
+def _prepare(root: Path, num_rows: int) -> None:
     root.mkdir(parents=True, exist_ok=True)
-    begins = range(0, num_rows, rows_per_shard)
+    begins = range(0, num_rows, ROWS_PER_SHARD)
     scores = {
         role: np.lib.format.open_memmap(
             root / f"{role}.npy", mode="w+", dtype=np.float32, shape=(num_rows,)
@@ -28,8 +34,8 @@ def prepare(clock: Clock, folder: str, num_rows: int, rows_per_shard: int) -> fl
     }
 
     def write(number: int) -> None:
-        begin = number * rows_per_shard
-        count = min(rows_per_shard, num_rows - begin)
+        begin = number * ROWS_PER_SHARD
+        count = min(ROWS_PER_SHARD, num_rows - begin)
         losses = _write_shard(root, number, begin, count)
         for role, values in scores.items():
             values[begin : begin + count] = losses[role]
@@ -38,7 +44,6 @@ def prepare(clock: Clock, folder: str, num_rows: int, rows_per_shard: int) -> fl
         list(pool.map(write, range(len(begins))))
     _write_authors_files(root, scores)
     (root / _COMPLETE).touch()
-    return num_rows
 
 
 def _write_shard(root: Path, number: int, begin: int, count: int) -> dict[str, np.ndarray]:
@@ -104,7 +109,7 @@ def _warm(*paths: Path) -> None:
                         pass
 
 
-def authors(clock: Clock, folder: str, num_rows: int, rows_per_shard: int) -> float:
+def authors(clock: Clock, folder: str, num_rows: int) -> float:
     """What the authors' way costs: all scores in memory, all of them sorted, indices written.
 
     Our own re-implementation of that cost: mean losses per row as two float32 tensor files, their
@@ -126,7 +131,7 @@ def authors(clock: Clock, folder: str, num_rows: int, rows_per_shard: int) -> fl
     return num_rows
 
 
-def numpy_partition(clock: Clock, folder: str, num_rows: int, rows_per_shard: int) -> float:
+def numpy_partition(clock: Clock, folder: str, num_rows: int) -> float:
     """A peer: numpy's selection algorithm on the authors' files, indices written."""
     root = Path(folder)
     _warm(root / "teacher.npy", root / "reference.npy")
@@ -139,7 +144,7 @@ def numpy_partition(clock: Clock, folder: str, num_rows: int, rows_per_shard: in
     return num_rows
 
 
-def miniplm(clock: Clock, folder: str, num_rows: int, rows_per_shard: int) -> float:
+def miniplm(clock: Clock, folder: str, num_rows: int) -> float:
     """The whole select stage: join, threshold, facts for the manifest, kept rows as Parquet."""
     import shutil
 

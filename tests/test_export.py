@@ -4,33 +4,31 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from conftest import write_rows
+from conftest import random_rows, write_rows
 from miniplm.data.encoders import TokenizersEncoder
-from miniplm.data.parquet import write_parquet
 from miniplm.data.shards import Shard, make_sidecar, open_shards, write_shard
 from miniplm.data.tokenizer import load_tokenizer, token_table, train_tokenizer
 from miniplm.errors import ArtefactError
-from miniplm.export.exporter import export_corpus, kept_blocks
+from miniplm.export.exporter import export_corpus
 from miniplm.export.text import export_text, split_at_eos
 from miniplm.runtime.executors import processes, serial, threads
+from miniplm.selection.tables import write_selection
 
 KEPT = [1, 2, 5, 9, 10, 11]
 
 
-def write_selection(folder, shards, ids, scores=None):
-    """A selection of these sequences, as the select stage writes it: a file for each shard."""
+def write_selections(shards, folder, ids, scores=None):
+    """The kept rows of each shard of a folder, in its order."""
     scores = dict(zip(ids, scores or [i / 8 for i in ids], strict=True))
     for shard in open_shards(shards):
-        kept = [i for i in shard.sequence_ids.tolist() if i in scores]
-        table = pa.table(
-            {
-                "sequence_id": np.array(kept, dtype=np.int64),
-                "difference_score": np.array([scores[i] for i in kept], dtype=np.float32),
-                "weight": np.ones(len(kept), dtype=np.float32),
-            }
+        kept = np.array([i for i in shard.sequence_ids if i in scores], dtype=np.int64)
+        write_selection(
+            folder / f"{shard.prefix.name}.parquet",
+            kept,
+            np.array([scores[i] for i in kept], dtype=np.float32),
+            np.ones(len(kept), dtype=np.float32),
+            {"shard_hash": shard.info.shard_hash},
         )
-        note = {"shard_hash": shard.info.shard_hash}
-        write_parquet(folder / f"{shard.prefix.name}.parquet", table, note)
     return folder
 
 
@@ -39,7 +37,7 @@ ROWS = [[index + 1, 50, index + 2, *range(60, 60 + index)] for index in range(12
 
 def export(tmp_path, name, per_shard, executor=serial, ids=KEPT):
     shards = write_rows(tmp_path / f"{name}-shards", ROWS, per_shard=per_shard)
-    selection = write_selection(tmp_path / f"{name}-selection", shards, ids)
+    selection = write_selections(shards, tmp_path / f"{name}-selection", ids)
     outcome = export_corpus(shards, selection, tmp_path / name, executor)
     return outcome, open_shards(tmp_path / name / "shards")
 
@@ -64,11 +62,11 @@ def test_a_shard_of_which_nothing_is_kept_stays_as_an_empty_one(tmp_path):
 
 def test_workers_do_not_change_a_byte(tmp_path):
     export(tmp_path, "serial", 3, serial)
-    for executor in (processes, threads):
-        export(tmp_path, executor.__name__, 3, executor)
+    for executor in (threads, processes):
+        name = executor.__name__
+        export(tmp_path, name, 3, executor)
         for path in sorted((tmp_path / "serial/shards").iterdir()):
-            again = tmp_path / executor.__name__ / "shards" / path.name
-            assert again.read_bytes() == path.read_bytes()
+            assert (tmp_path / name / "shards" / path.name).read_bytes() == path.read_bytes()
 
 
 def test_export_resumes_between_shards(tmp_path):
@@ -91,48 +89,46 @@ def test_export_resumes_between_shards(tmp_path):
 
 
 def test_a_selection_of_other_shards_is_refused(tmp_path):
-    export(tmp_path, "one", 3)
-    export(tmp_path, "two", 4)
-    with pytest.raises(ArtefactError, match=r"was not made from .* Select from these shards again"):
-        export_corpus(tmp_path / "one-shards", tmp_path / "two-selection", tmp_path / "x", serial)
+    export(tmp_path, "refined", 3)
+    shards = write_rows(tmp_path / "others", [[1, *row] for row in ROWS], per_shard=3)
+    with pytest.raises(ArtefactError, match="selects from another token shard"):
+        export_corpus(shards, tmp_path / "refined-selection", tmp_path / "out", serial)
+    fewer = write_rows(tmp_path / "fewer", ROWS[:6], per_shard=3)
+    with pytest.raises(ArtefactError, match=r"selects from data_2, which .* does not hold"):
+        export_corpus(fewer, tmp_path / "refined-selection", tmp_path / "out", serial)
 
 
-def test_a_selection_of_sequences_that_are_not_there_is_refused(tmp_path):
-    export(tmp_path, "refined", 1000)
-    path = tmp_path / "refined-selection/data_0.parquet"
-    note = {"shard_hash": Shard(tmp_path / "refined-shards/data_0").info.shard_hash}
-    table = pa.table({"sequence_id": [3, 4000], "difference_score": np.ones(2, np.float32)})
-    write_parquet(path, table, note)
-    with pytest.raises(ArtefactError, match=r"selects sequences that .* does not hold"):
-        export_corpus(
-            tmp_path / "refined-shards", tmp_path / "refined-selection", tmp_path / "x", serial
-        )
-
-
-def test_rows_are_joined_by_id_whatever_the_order_of_the_selection(tmp_path):
-    export(tmp_path, "refined", 1000)
-    path = tmp_path / "refined-selection/data_0.parquet"
-    note = {"shard_hash": Shard(tmp_path / "refined-shards/data_0").info.shard_hash}
-    table = pa.table({"sequence_id": KEPT, "difference_score": np.array(KEPT, np.float32)})
-    write_parquet(path, table.take(np.array([3, 0, 5, 1, 4, 2])), note)
-    export_corpus(
-        tmp_path / "refined-shards", tmp_path / "refined-selection", tmp_path / "again", serial
+def test_a_selection_of_rows_that_are_not_there_is_refused(tmp_path):
+    shards = write_rows(tmp_path / "shards", ROWS)
+    write_selection(
+        tmp_path / "selection/data_0.parquet",
+        np.array([3, 4000]),
+        np.zeros(2, np.float32),
+        np.ones(2, np.float32),
+        {"shard_hash": Shard(shards / "data_0").info.shard_hash},
     )
-    sidecar = Shard(tmp_path / "again/shards/data_0").sidecar
-    assert sidecar["difference_score"].to_pylist() == sidecar["sequence_id"].to_pylist() == KEPT
+    with pytest.raises(ArtefactError, match=r"selects sequences that .* does not hold"):
+        export_corpus(shards, tmp_path / "selection", tmp_path / "out", serial)
 
 
-@pytest.mark.parametrize("block", [1, 100, 1 << 22])
-def test_blocks_hold_the_kept_rows_back_to_back(block, tmp_path, monkeypatch):
-    monkeypatch.setattr("miniplm.export.exporter._BLOCK_IDS", block)
-    write_rows(tmp_path, ROWS)
-    shard = Shard(tmp_path / "data_0")
-    for kept in ([], [0], [11], KEPT, list(range(12))):
-        blocks = [block.copy() for block in kept_blocks(shard, np.array(kept, dtype=np.int64))]
-        ids = np.concatenate([*blocks, np.empty(0, np.uint16)])
-        assert ids.tolist() == [id_ for index in kept for id_ in ROWS[index]]
-        longest = sum(map(len, ROWS))  # a run of neighbours is not divided
-        assert all(len(part) <= max(block, longest) for part in blocks)
+def test_what_another_selection_left_is_made_again(tmp_path):
+    export(tmp_path, "refined", 3)
+    _, shards = export(tmp_path, "refined", 3, ids=[0, 1])
+    assert [shard.sequence_ids.tolist() for shard in shards] == [[0, 1], [], [], []]
+
+
+@pytest.mark.parametrize("block_ids", [1, 40, 10**6])
+def test_shards_are_those_of_a_row_by_row_copy(tmp_path, monkeypatch, block_ids):
+    monkeypatch.setattr("miniplm.export.exporter._BLOCK_IDS", block_ids)
+    rows = random_rows(200, seed=9)
+    kept = np.flatnonzero(np.random.default_rng(1).random(200) < 0.5).tolist()
+    shards = write_rows(tmp_path / "shards", rows)
+    selection = write_selections(shards, tmp_path / "selection", kept)
+    export_corpus(shards, selection, tmp_path / "refined")
+    simple = write_rows(tmp_path / "simple", [rows[index] for index in kept])
+    for suffix in (".bin", ".idx"):
+        there = (tmp_path / "refined/shards/data_0").with_suffix(suffix).read_bytes()
+        assert there == (simple / "data_0").with_suffix(suffix).read_bytes()
 
 
 def test_pieces_between_eos():
@@ -158,7 +154,7 @@ def text_shards(tmp_path):
         tmp_path / "shards/data_0", rows, sidecar,
         vocab_size=table.vocab_size, eos_id=table.eos_id, max_length=64,
     )  # fmt: skip
-    write_selection(tmp_path / "selection", tmp_path / "shards", [0, 1], [0.5, 0.25])
+    write_selections(tmp_path / "shards", tmp_path / "selection", [0, 1], [0.5, 0.25])
     return tmp_path, texts
 
 

@@ -24,7 +24,7 @@ ROWS_PER_GROUP = 1 << 18
 their columns to stay in the processor's cache."""
 _PAGE_BYTES = 1 << 23  # a page for each column of a group
 
-_PLAIN_DTYPES = {
+_PLAIN_DTYPES: dict[str, np.dtype[Any]] = {
     "INT32": np.dtype("<i4"),
     "INT64": np.dtype("<i8"),
     "FLOAT": np.dtype("<f4"),
@@ -32,10 +32,16 @@ _PLAIN_DTYPES = {
 }
 Room = Callable[[int, np.dtype[Any]], NDArray[Any]]
 _METADATA_KEY = b"miniplm"
+_ORIGIN_KEY = b"miniplm.origin"
 
 
 def write_parquet(
-    path: Path, table: pa.Table, metadata: object, *, repetitive: Sequence[str] = ()
+    path: Path,
+    table: pa.Table,
+    metadata: object,
+    *,
+    origin: object = None,
+    repetitive: Sequence[str] = (),
 ) -> None:
     """Write a Parquet table atomically, with `metadata` as JSON under the key `miniplm`.
 
@@ -43,10 +49,10 @@ def write_parquet(
         path: Of the file.
         table: Has a column `sequence_id`; only its text columns may have nulls.
         metadata: Any JSON value.
+        origin: What the table was made from, another JSON value.
         repetitive: Columns of numbers that are worth compressing.
     """
     schema = pa.schema([_stored(field) for field in table.schema])
-    note = {_METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()}
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         atomic_path(path) as temporary,
@@ -60,7 +66,11 @@ def write_parquet(
         ) as writer,
     ):
         writer.write_table(table.cast(schema), row_group_size=ROWS_PER_GROUP)
-        writer.add_key_value_metadata(note)
+        writer.add_key_value_metadata({_METADATA_KEY: _json(metadata), _ORIGIN_KEY: _json(origin)})
+
+
+def _json(content: object) -> bytes:
+    return json.dumps(content, sort_keys=True).encode()
 
 
 def _stored(field: pa.Field) -> pa.Field:
@@ -69,7 +79,7 @@ def _stored(field: pa.Field) -> pa.Field:
 
 def _is_text(field: pa.Field) -> bool:
     """Whether the values are long; numbers and numbered categories are short."""
-    return pa.types.is_string(field.type) or pa.types.is_list(field.type)
+    return bool(pa.types.is_string(field.type) or pa.types.is_list(field.type))
 
 
 def _layout(schema: pa.Schema, repetitive: Sequence[str]) -> dict[str, Any]:
@@ -109,6 +119,7 @@ class ColumnFile:
 
     Attributes:
         metadata: The JSON beside the columns.
+        origin: What the table was made from, or None where it does not say.
         num_rows: Rows in the file.
         num_groups: Groups of rows it is divided into.
 
@@ -121,8 +132,9 @@ class ColumnFile:
         try:
             self._source = pa.OSFile(str(path))
             self._file = pq.ParquetFile(self._source)
-            note = (self._file.metadata.metadata or {})[_METADATA_KEY]
-            self.metadata: dict[str, Any] = json.loads(note)
+            notes = self._file.metadata.metadata or {}
+            self.metadata: dict[str, Any] = json.loads(notes[_METADATA_KEY])
+            self.origin: Any = json.loads(notes.get(_ORIGIN_KEY, b"null"))
         except FileNotFoundError:
             raise ArtefactError(f"{path}: no such file; the artefact is incomplete") from None
         except (KeyError, ValueError, OSError, pa.ArrowException) as error:
@@ -167,8 +179,8 @@ class ColumnFile:
         decoded = self.table([column], group)[column]
         if decoded.null_count:
             raise ArtefactError(f"{self.path}: has no {column} for some sequences")
-        values = decoded.to_numpy()
-        return values
+        decoded_values: NDArray[Any] = decoded.to_numpy()
+        return decoded_values
 
     def _stored_plainly(self, column: str, group: int) -> tuple[int, int, np.dtype[Any]] | None:
         """Where the values of a column stand in the file one after another; how many, and what.

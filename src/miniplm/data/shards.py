@@ -17,6 +17,7 @@ import hashlib
 import re
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +38,7 @@ DTYPE_CODES: dict[np.dtype[Any], int] = {
     np.dtype(np.int64): 5, np.dtype(np.float64): 6, np.dtype(np.float32): 7, np.dtype(np.uint16): 8,
 }  # fmt: skip
 _HEADER = struct.Struct("<9sQBQQ")
+_LARGE_BYTES = 1 << 20
 _LARGEST_UINT16_VOCABULARY = 65_500  # Megatron's own limit
 
 SIDECAR_SCHEMA = pa.schema(
@@ -85,41 +87,73 @@ def index_bytes(lengths: NDArray[np.int32], dtype: np.dtype[np.generic]) -> byte
 
 def write_shard(
     prefix: Path,
-    rows: Iterable[NDArray[Any]],
+    rows: Iterable[NDArray[np.generic]],
     sidecar: pa.Table,
     *,
     vocab_size: int,
     eos_id: int,
     max_length: int,
+    origin: object = None,
 ) -> ShardInfo:
     """Write one shard; its sidecar comes last, so a shard with a sidecar is whole.
 
     Args:
         prefix: Path without extension, such as `out/data_0`.
-        rows: Ids of the rows in order, one or more rows at a time.
+        rows: Ids of the rows, in order: arrays that each hold one row or several back to back,
+            and may be reused once the next is asked for. Large ones are written faster.
         sidecar: The columns of `SIDECAR_SCHEMA`, possibly more, in the same order.
         vocab_size: One more than the largest id of the tokenizer.
         eos_id: End-of-text id.
         max_length: Most predicted tokens in a row.
+        origin: What the shard was made from, a JSON value; goes into the sidecar.
 
     Returns:
         What was put in the sidecar's metadata.
+
+    Raises:
+        ArtefactError: There are more or fewer ids than the sidecar's `num_tokens` add up to.
     """
     dtype = ids_dtype(vocab_size)
     lengths = sidecar["num_tokens"].to_numpy().astype(np.int32)
     index = index_bytes(lengths, dtype)
     digest = hashlib.sha256(index)
     prefix.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(prefix.with_suffix(".bin")) as temporary, temporary.open("wb") as file:
-        for row in rows:
-            data = memoryview(np.ascontiguousarray(row, dtype)).cast("B")
-            digest.update(data)
-            file.write(data)
+    with atomic_path(prefix.with_suffix(".bin")) as temporary:
+        num_ids = _write_ids(temporary, rows, dtype, digest)
+        if num_ids != lengths.sum(dtype=np.int64):
+            raise ArtefactError(
+                f"{prefix}: was given {num_ids} ids for rows of {lengths.sum(dtype=np.int64)}"
+            )
     with atomic_path(prefix.with_suffix(".idx")) as temporary:
         temporary.write_bytes(index)
     info = ShardInfo(digest.hexdigest(), vocab_size, eos_id, max_length)
-    write_parquet(prefix.with_suffix(".parquet"), sidecar, asdict(info))
+    write_parquet(prefix.with_suffix(".parquet"), sidecar, asdict(info), origin=origin)
     return info
+
+
+def _write_ids(
+    path: Path,
+    blocks: Iterable[NDArray[np.generic]],
+    dtype: np.dtype[Any],
+    digest: "hashlib._Hash",
+) -> int:
+    """Write blocks of ids one after another; returns how many ids there were.
+
+    A large block is hashed in another thread while it is written: hashing takes the longer.
+    """
+    num_ids = 0
+    with path.open("wb", buffering=_LARGE_BYTES) as file, ThreadPoolExecutor(1) as beside:
+        for block in blocks:
+            data = np.ascontiguousarray(block, dtype).view(np.uint8).data
+            if data.nbytes >= _LARGE_BYTES:
+                hashed = beside.submit(digest.update, data)
+                file.write(data)
+                hashed.result()
+            else:
+                digest.update(data)
+                file.write(data)
+            num_ids += len(block)
+    return num_ids
 
 
 def shard_info(sidecar: ColumnFile) -> ShardInfo:

@@ -1,8 +1,8 @@
 """The export stage: a selection becomes the refined corpus, as token shards.
 
 Each token shard gives one shard of the refined corpus, with the kept rows in their order and
-under their old ids. Shards are exported in parallel, and one whose sidecar is there is not made
-again. What is in memory at once is a shard's sidecar and a few megabytes of ids for each worker.
+under their old ids. Shards are exported in parallel. One that is there is not made again if it
+says that it was made from this shard and this selection.
 """
 
 from collections.abc import Iterator
@@ -20,6 +20,7 @@ from miniplm.manifest import Outcome
 from miniplm.runtime.buffers import Buffers
 from miniplm.runtime.executors import Executor, threads
 from miniplm.runtime.progress import progress
+from miniplm.selection.tables import Selected, read_selection
 
 SHARDS_FOLDER = "shards"
 _BLOCK_IDS = 1 << 19
@@ -31,7 +32,7 @@ _BUFFERS = Buffers()
 class _Task:
     prefix: Path
     selection: Path
-    target: Path
+    folder: Path
 
 
 def export_corpus(
@@ -49,15 +50,12 @@ def export_corpus(
         executor: Runs the shards.
 
     Raises:
-        ArtefactError: The selection is damaged, or was not made from these shards.
+        ArtefactError: The selection is not one of these shards.
     """
+    prefixes = shard_prefixes(shards_folder)
+    _check_shards(shards_folder, prefixes, selection_folder)
     tasks = [
-        _Task(
-            prefix,
-            selection_folder / f"{prefix.name}.parquet",
-            folder / SHARDS_FOLDER / prefix.name,
-        )
-        for prefix in shard_prefixes(shards_folder)
+        _Task(prefix, selection_folder / f"{prefix.name}.parquet", folder) for prefix in prefixes
     ]
     num_kept = num_ids = 0
     with progress("export", len(tasks), "shards") as advance:
@@ -67,58 +65,73 @@ def export_corpus(
     return Outcome(counts={"sequences": num_kept}, num_tokens=num_ids - num_kept)
 
 
+def _check_shards(shards_folder: Path, prefixes: list[Path], selection_folder: Path) -> None:
+    selected = {path.stem for path in selection_folder.glob("data_*.parquet")}
+    if missing := sorted(selected - {prefix.name for prefix in prefixes}):
+        raise ArtefactError(
+            f"{selection_folder}: selects from {missing[0]}, which {shards_folder} does not hold. "
+            "Select from these shards again."
+        )
+
+
 def _export_shard(task: _Task) -> tuple[int, int]:
     """Export one shard; returns the number of its rows kept and of their ids."""
-    if not task.target.with_suffix(".parquet").exists():
-        shard = Shard(task.prefix)
-        places, scores = _kept_places(shard, task.selection)
-        sidecar = shard.sidecar.take(pa.array(places))
+    shard = Shard(task.prefix)
+    selected = read_selection(task.selection, shard.info.shard_hash)
+    target = task.folder / SHARDS_FOLDER / task.prefix.name
+    origin = {"shard_hash": shard.info.shard_hash, "selection": selected.digest}
+    if not _is_exported(target, origin):
+        places = _kept_places(shard, selected, task.selection)
+        order = np.argsort(places)
+        places = places[order]
+        sidecar = shard.sidecar.take(places)
         write_shard(
-            task.target,
+            target,
             kept_blocks(shard, places),
-            sidecar.append_column("difference_score", pa.array(scores)),
+            sidecar.append_column("difference_score", pa.array(selected.scores[order])),
             vocab_size=shard.info.vocab_size,
             eos_id=shard.info.eos_id,
             max_length=shard.info.max_length,
+            origin=origin,
         )
-    written = Shard(task.target)
+    written = Shard(target)
     return len(written), written.num_ids
 
 
-def _kept_places(shard: Shard, selection: Path) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    """Places of the kept rows in the shard, ascending, and their difference scores."""
-    file = ColumnFile(selection)
-    if file.metadata.get("shard_hash") != shard.info.shard_hash:
-        raise ArtefactError(
-            f"{selection}: was not made from {shard.prefix} as it is now. Select from these "
-            "shards again."
-        )
-    places = places_of(file.sequence_ids(), shard.sequence_ids)
+def _is_exported(target: Path, origin: dict[str, str]) -> bool:
+    """Whether the shard is there, whole, and made from exactly this."""
+    sidecar = target.with_suffix(".parquet")
+    try:
+        return sidecar.exists() and ColumnFile(sidecar).origin == origin
+    except ArtefactError:
+        return False
+
+
+def _kept_places(shard: Shard, selected: Selected, path: Path) -> NDArray[np.int64]:
+    places = places_of(selected.sequence_ids, shard.sequence_ids)
     if places is None:
         raise ArtefactError(
-            f"{selection}: selects sequences that {shard.prefix} does not hold. Select from these "
-            "shards again."
+            f"{path}: selects sequences that {shard.prefix} does not hold. "
+            "Select from these shards again."
         )
-    order = np.argsort(places, kind="stable")
-    return places[order], file.array("difference_score")[order]
+    return places
 
 
 def kept_blocks(shard: Shard, places: NDArray[np.int64]) -> Iterator[NDArray[np.generic]]:
-    """The ids of the rows at ascending places, back to back, some megabytes at a time.
+    """The ids of the rows at ascending places, back to back, a megabyte at a time.
 
-    Neighbouring rows are copied as one range. A block holds until the next one is asked for.
+    Neighbouring rows are copied as one range. A block lasts until the next is asked for.
     """
     breaks = np.flatnonzero(np.diff(places) != 1) + 1
-    firsts = places[np.concatenate([[0], breaks])] if len(places) else places
-    lasts = places[np.concatenate([breaks - 1, [len(places) - 1]])] if len(places) else places
-    begins, ends = shard.starts[firsts], shard.starts[lasts + 1]
-    written = np.cumsum(ends - begins)
+    begins = shard.starts[places[np.concatenate([[0], breaks])]] if len(places) else places
+    ends = shard.starts[places[np.concatenate([breaks - 1, [-1]])] + 1] if len(places) else places
+    filled = np.cumsum(ends - begins)
     ids = np.asarray(shard.ids)  # slices of a memory map are slow to make
-    run = 0
-    while run < len(begins):
-        before = int(written[run - 1]) if run else 0
-        stop = max(run + 1, int(np.searchsorted(written, before + _BLOCK_IDS, side="right")))
-        ranges = zip(begins[run:stop].tolist(), ends[run:stop].tolist(), strict=True)
-        block = _BUFFERS.get("ids", int(written[stop - 1]) - before, ids.dtype)
-        yield np.concatenate([ids[begin:end] for begin, end in ranges], out=block)
-        run = stop
+    first = 0
+    while first < len(begins):
+        before = filled[first - 1] if first else 0
+        last = max(first + 1, int(np.searchsorted(filled, before + _BLOCK_IDS, side="right")))
+        room = _BUFFERS.get("block", int(filled[last - 1] - before), shard.dtype)
+        runs = zip(begins[first:last].tolist(), ends[first:last].tolist(), strict=True)
+        yield np.concatenate([ids[begin:end] for begin, end in runs], out=room)
+        first = last

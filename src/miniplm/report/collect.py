@@ -205,8 +205,6 @@ class _Collector:
                 self.manifests[f"select/{name}"],
                 shards_folder=folder / "tokenize" / "candidates",
                 tokenizer_folder=folder / "tokenize" / TOKENIZER_FOLDER,
-                teacher_folder=folder / "score" / "teacher",
-                reference_folder=folder / "score" / "reference",
                 selection_folder=folder / "select" / name,
             )
             for name, config in self.run.selections.items()

@@ -1,26 +1,40 @@
-"""What a selection did, for the report: spread of scores, domains, readable examples."""
+"""What a selection did, for the report: spread of scores, domains, readable examples.
 
+Spread and examples come from the sample that the select stage left, so that no more than that is
+ever in memory; up to 65,536 candidates the sample is all of them.
+"""
+
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from miniplm.data.loader import SequenceStore
-from miniplm.data.shards import open_shards
+from miniplm.data.shards import Shard
 from miniplm.data.tokenizer import load_tokenizer
 from miniplm.export.text import split_at_eos
 from miniplm.manifest import Manifest
 from miniplm.report.content import DomainRow, Example, SelectionSummary
 from miniplm.selection.config import SelectionConfig
-from miniplm.selection.selector import SELECTION_NAME, ScoredRows, read_scored_rows
+from miniplm.selection.sample import read_sample
 
 _BINS = 48
 _EXAMPLES = 5
 _SHOWN_CHARACTERS = 1500
 _TAIL = 0.05
 """Examples of the bottom and the top come from this share of the rows at either end."""
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Rows with a difference score, lowest first."""
+
+    sequence_ids: NDArray[np.int64]
+    shards: list[str]
+    teacher: NDArray[np.float64]
+    reference: NDArray[np.float64]
+    difference: NDArray[np.float64]
 
 
 def summarise_selection(
@@ -30,47 +44,60 @@ def summarise_selection(
     *,
     shards_folder: Path,
     tokenizer_folder: Path,
-    teacher_folder: Path,
-    reference_folder: Path,
     selection_folder: Path,
 ) -> SelectionSummary:
-    """Summarise one selection from its manifest, the score tables and the shards."""
-    rows = read_scored_rows(shards_folder, teacher_folder, reference_folder, config.normalization)
-    facts = manifest.facts
-    edges, counts = histogram(rows.difference[~np.isnan(rows.difference)])
-    kept_ids = pq.read_table(selection_folder / SELECTION_NAME)["sequence_id"].to_numpy()
+    """Summarise one selection from its manifest, its sample and the shards."""
+    sample = _read(selection_folder)
+    facts, counts = manifest.facts, manifest.counts
+    edges, bars = histogram(sample.difference, counts["sequences"] - counts["not_comparable"])
     threshold = facts["threshold"]
-    centre = threshold if threshold is not None else float(np.nanmedian(rows.difference))
+    centre = threshold if threshold is not None else float(np.median(sample.difference))
     return SelectionSummary(
         name=name,
         policy=config.policy,
         normalization=config.normalization,
         ratio=config.ratio,
-        num_candidates=manifest.counts["sequences"],
-        num_kept=len(kept_ids),
+        num_candidates=counts["sequences"],
+        num_kept=counts["kept"],
         threshold=threshold,
         histogram_edges=edges,
-        histogram_counts=counts,
+        histogram_counts=bars,
         mean_score=facts["mean_score"],
         share_below_zero=facts["share_below_zero"],
         variance_between_domains=facts["variance_between_domains"],
         domains=_domain_rows(facts["domains"]),
-        examples=_examples(rows, centre, shards_folder, tokenizer_folder),
+        examples=_examples(sample, centre, shards_folder, tokenizer_folder),
         warnings=facts["warnings"],
     )
 
 
-def histogram(scores: NDArray[np.float64]) -> tuple[list[float], list[int]]:
+def _read(selection_folder: Path) -> _Sample:
+    table = read_sample(selection_folder)
+    teacher, reference = table["teacher"].to_numpy(), table["reference"].to_numpy()
+    difference = teacher - reference
+    order = np.argsort(difference, kind="stable")[: np.count_nonzero(~np.isnan(difference))]
+    return _Sample(
+        table["sequence_id"].to_numpy()[order],
+        table["shard"].take(order).to_pylist(),
+        teacher[order],
+        reference[order],
+        difference[order],
+    )
+
+
+def histogram(scores: NDArray[np.float64], total: int) -> tuple[list[float], list[int]]:
     """Edges and counts of `_BINS` bins from the 0.5 % to the 99.5 % quantile.
 
-    Scores beyond go into the outermost bins.
+    Args:
+        scores: A sample; those beyond the quantiles go into the outermost bins.
+        total: Scores that the sample stands for: counts are scaled up to it, and rounded.
     """
     low, high = np.quantile(scores, [0.005, 0.995])
     if high <= low:
         low, high = low - 0.5, high + 0.5
     edges = np.linspace(low, high, _BINS + 1)
     counts, _ = np.histogram(np.clip(scores, low, high), bins=edges)
-    return edges.tolist(), counts.tolist()
+    return edges.tolist(), np.rint(counts * (total / len(scores))).astype(int).tolist()
 
 
 def _domain_rows(domains: dict[str, dict[str, float]]) -> list[DomainRow]:
@@ -91,27 +118,25 @@ def _domain_rows(domains: dict[str, dict[str, float]]) -> list[DomainRow]:
 
 
 def _examples(
-    rows: ScoredRows, threshold: float, shards_folder: Path, tokenizer_folder: Path
+    sample: _Sample, threshold: float, shards_folder: Path, tokenizer_folder: Path
 ) -> list[Example]:
-    order = np.argsort(np.where(np.isnan(rows.difference), np.inf, rows.difference), kind="stable")
-    order = order[: int((~np.isnan(rows.difference)).sum())]
+    order = np.arange(len(sample.difference))
     tail = max(1, int(len(order) * _TAIL))
-    middle = int(np.searchsorted(rows.difference[order], threshold))
+    middle = int(np.searchsorted(sample.difference, threshold))
     near = order[max(0, middle - tail // 10 - 1) : middle + tail // 10 + 2]
-    store = SequenceStore(open_shards(shards_folder))
     tokenizer = load_tokenizer(tokenizer_folder)
 
     def example(index: int, band: Literal["bottom", "threshold", "top"]) -> Example:
-        place = int(rows.sequence_ids[index])
-        pieces = split_at_eos(store.row(place), store.eos_id)
+        row = _row(shards_folder / sample.shards[index], int(sample.sequence_ids[index]))
+        pieces = split_at_eos(row.ids, row.eos_id)
         text = "\n\n[next document]\n\n".join(tokenizer.decode(p) for p in pieces if len(p))
         return Example(
             band=band,
-            difference_score=float(rows.difference[index]),
-            teacher_loss=-float(rows.teacher[index]),
-            reference_loss=-float(rows.reference[index]),
-            domain=rows.domains[rows.domain_numbers[index]],
-            source=", ".join(store.source_ids(place)),
+            difference_score=float(sample.difference[index]),
+            teacher_loss=-float(sample.teacher[index]),
+            reference_loss=-float(sample.reference[index]),
+            domain=row.facts["domain"],
+            source=", ".join(row.facts["source_ids"]),
             text=text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " ...",
         )
 
@@ -121,6 +146,21 @@ def _examples(
         *(example(index, "threshold") for index in _spread(near)),
         *(example(index, "top") for index in top),
     ]
+
+
+@dataclass(frozen=True)
+class _Row:
+    ids: NDArray[np.int64]
+    eos_id: int
+    facts: dict[str, Any]
+
+
+def _row(prefix: Path, sequence_id: int) -> _Row:
+    """A row of a shard with its line of the sidecar; the shard is closed again."""
+    shard = Shard(prefix)
+    place = int(np.flatnonzero(shard.sequence_ids == sequence_id)[0])
+    facts = shard.sidecar.slice(place, 1).select(["domain", "source_ids"]).to_pylist()[0]
+    return _Row(shard.row(place), shard.info.eos_id, facts)
 
 
 def _spread(indices: NDArray[np.int64]) -> list[int]:

@@ -24,7 +24,7 @@ from miniplm.selection.difference import Normalization, normalized_log_prob, sco
 Role = Literal["teacher", "reference"]
 ROLES: tuple[Role, Role] = ("teacher", "reference")
 
-BLOCK_ROWS = 1 << 16
+BLOCK_ROWS = 1 << 17
 """Rows that are worked on at a time: their arrays stay in a core's own cache."""
 _COUNTING = np.arange(BLOCK_ROWS)
 _BUFFERS = Buffers()
@@ -185,7 +185,8 @@ class OpenShard:
         return categories.dictionary.to_pylist(), categories.indices.to_numpy()
 
 
-def _as_array(ids: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
-    if isinstance(ids, range):
-        return np.add(_COUNTING[: len(ids)], ids.start, out=_BUFFERS.get("ids", len(ids), np.int64))
-    return ids
+def _as_array(ids: range | NDArray[np.int64]) -> NDArray[np.int64]:
+    if not isinstance(ids, range):
+        return ids
+    array: NDArray[np.int64] = _BUFFERS.get("ids", len(ids), np.int64)
+    return np.add(_COUNTING[: len(ids)], ids.start, out=array)

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from miniplm.data.parquet import write_parquet
 from miniplm.data.shards import count_rows
 from miniplm.errors import ArtefactError
 from miniplm.manifest import Outcome
@@ -23,22 +21,14 @@ from miniplm.selection.config import SelectionConfig
 from miniplm.selection.cut import EVERYTHING, Bracket, Place, Tally, find_cut
 from miniplm.selection.policies import ranking_values
 from miniplm.selection.sample import SampledRows, write_sample
-from miniplm.selection.scores import Block, ScoredShard, scored_shards
+from miniplm.selection.scores import ROLES, Block, OpenShard, ScoredShard, scored_shards
+from miniplm.selection.tables import is_selected, write_selection
 from miniplm.selection.totals import Totals
 
 VANISHING = 0.1
 """A domain all but vanishes when its kept share is under this part of the selection ratio."""
 _LOOKS = 16
 _BUFFERS = Buffers()
-
-
-SELECTION_SCHEMA = pa.schema(
-    [
-        pa.field("sequence_id", pa.int64(), nullable=False),
-        pa.field("difference_score", pa.float32(), nullable=False),
-        pa.field("weight", pa.float32(), nullable=False),
-    ]
-)
 
 
 def select_sequences(
@@ -161,13 +151,20 @@ class _Selector:
                 Totals.of(block.domains, block.domain_numbers, block.num_tokens, difference, keep)
             )
             samples.append(SampledRows.of(block, shard.name, self.num_rows))
-        write_parquet(
-            folder / f"{shard.name}.parquet",
-            kept.table(),
-            {"shard_hash": files.shard_hash},
-            repetitive=["weight"],
-        )
+        path, origin = folder / f"{shard.name}.parquet", self._origin(files, cut)
+        if not is_selected(path, origin):
+            write_selection(path, *kept.columns(), origin)
         return Totals.total(totals), samples
+
+    def _origin(self, files: OpenShard, cut: Place) -> dict[str, Any]:
+        """All that the selection of a shard follows from."""
+        return {
+            "shard_hash": files.shard_hash,
+            "scores": {role: files.tables[role].metadata for role in ROLES},
+            "config": self.config.model_dump(mode="json"),
+            "seed": self.seed,
+            "cut": [cut.value.hex(), cut.sequence_id],
+        }
 
 
 class _KeptRows:
@@ -193,12 +190,9 @@ class _KeptRows:
         self.weights[rows] = 1.0
         self.size = rows.stop
 
-    def table(self) -> pa.Table:
-        """The columns, valid until the thread begins another shard."""
-        columns = (self.ids, self.scores, self.weights)
-        return pa.Table.from_arrays(
-            [pa.array(column[: self.size]) for column in columns], schema=SELECTION_SCHEMA
-        )
+    def columns(self) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+        """Ids, scores and weights; valid until the thread begins another shard."""
+        return self.ids[: self.size], self.scores[: self.size], self.weights[: self.size]
 
 
 def _facts(totals: Totals, cut: Place, config: SelectionConfig) -> dict[str, Any]:

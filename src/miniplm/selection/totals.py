@@ -96,12 +96,13 @@ class Totals:
         if (missing := np.isnan(difference)).any():
             numbers, difference = numbers[~missing], difference[~missing]
             scored_D = np.bincount(numbers, minlength=size)
+        score_D = np.bincount(numbers, weights=difference, minlength=size)
         return cls(
             domains=tuple(domains),
             rows_DS=rows_DS,
             tokens_DS=tokens_DS.astype(np.int64),
             scored_D=scored_D,
-            score_D=np.bincount(numbers, weights=difference, minlength=size),
+            score_D=score_D.astype(np.float64, copy=False),  # its type says int
             num_below_zero=int(np.count_nonzero(difference < 0)),
             scores=Moments.of(difference),
         )
@@ -113,7 +114,8 @@ class Totals:
         numbers = {name: number for number, name in enumerate(domains)}
         size = len(domains)
         rows_DS, tokens_DS = np.zeros((2, size, 2), dtype=np.int64)
-        scored_D, score_D = np.zeros(size, dtype=np.int64), np.zeros(size)
+        scored_D = np.zeros(size, dtype=np.int64)
+        score_D = np.zeros(size, dtype=np.float64)
         for part in parts:
             here = [numbers[name] for name in part.domains]
             rows_DS[here] += part.rows_DS

@@ -1,0 +1,87 @@
+"""Selections: one Parquet file per token shard, with the rows to keep in the shard's order.
+
+Columns: sequence_id; `difference_score`, nats per unit of the normalisation; `weight`. Scores are
+ranked in double precision and stored in single, which is finer than the models that gave them.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from miniplm.data.parquet import ColumnFile, write_parquet
+from miniplm.errors import ArtefactError
+
+SELECTION_SCHEMA = pa.schema(
+    [
+        pa.field("sequence_id", pa.int64(), nullable=False),
+        pa.field("difference_score", pa.float32(), nullable=False),
+        pa.field("weight", pa.float32(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The kept rows of a shard.
+
+    Args:
+        sequence_ids: `[rows]` int64, in the shard's order.
+        scores: Difference scores, `[rows]` float32.
+        digest: SHA-256 of the file they come from, hexadecimal.
+    """
+
+    sequence_ids: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    digest: str
+
+
+def write_selection(
+    path: Path,
+    sequence_ids: NDArray[np.int64],
+    scores: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    origin: dict[str, Any],
+) -> None:
+    """Write the selection of one shard atomically.
+
+    Args:
+        path: Of the file.
+        sequence_ids: Of the kept rows.
+        scores: Their difference scores.
+        weights: Their weights.
+        origin: What it follows from; `shard_hash` names the token shard.
+    """
+    columns = [pa.array(column) for column in (sequence_ids, scores, weights)]
+    table = pa.Table.from_arrays(columns, schema=SELECTION_SCHEMA)
+    write_parquet(path, table, origin, repetitive=["weight"])
+
+
+def is_selected(path: Path, origin: dict[str, Any]) -> bool:
+    """Whether the file is there and follows from exactly this."""
+    try:
+        return path.exists() and ColumnFile(path).metadata == origin
+    except ArtefactError:
+        return False
+
+
+def read_selection(path: Path, shard_hash: str) -> Selected:
+    """The kept rows of a shard.
+
+    Raises:
+        ArtefactError: The file is missing or damaged, or belongs to another shard.
+    """
+    file = ColumnFile(path)
+    found = str(file.metadata.get("shard_hash"))
+    if found != shard_hash:
+        raise ArtefactError(
+            f"{path}: selects from another token shard (hash {found[:12]}, expected "
+            f"{shard_hash[:12]}). Select from these shards again."
+        )
+    with path.open("rb") as content:
+        digest = hashlib.file_digest(content, "sha256").hexdigest()
+    return Selected(file.sequence_ids(), file.array("difference_score"), digest)
