@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness import Clock
+from benchmarks.harness import Bench, Clock, Contender
+from benchmarks.setting import Setting
 
 RATIO = 0.5
 DOMAINS = 12
@@ -162,3 +163,47 @@ def miniplm(clock: Clock, folder: str, num_rows: int) -> float:
         )
     assert outcome.counts["kept"] == int(RATIO * num_rows)
     return num_rows
+
+
+def limit(clock: Clock, folder: str, num_rows: int) -> float:
+    """The bytes alone: both columns of means read from memory that the system keeps, one thread a
+    core, and as many bytes written as the selection takes.
+    """
+    root = Path(folder)
+    _warm(root / "teacher.npy", root / "reference.npy")
+    written = bytes(12 * int(RATIO * num_rows))
+
+    def read(begin: int) -> None:
+        block = bytearray(1 << 23)
+        for role in ("teacher", "reference"):  # twice: our columns have eight bytes, these four
+            with (root / f"{role}.npy").open("rb", buffering=0) as stream:
+                for _ in range(2):
+                    stream.seek(4 * begin)
+                    stream.readinto(memoryview(block)[: 4 * ROWS_PER_SHARD])
+
+    with clock:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(read, range(0, num_rows, ROWS_PER_SHARD)))
+        (root / "limit.bin").write_bytes(written)
+    return num_rows
+
+
+def benches(setting: Setting) -> list[Bench]:
+    """Half of the rows by their difference scores."""
+    num_rows = 100_000_000 if setting.size == "full" else 10_000_000
+    return [
+        Bench(
+            name=f"select, {num_rows / 1e6:.0f}M rows",
+            unit="rows",
+            baseline="authors",
+            contenders={
+                "authors": Contender("selection:authors"),
+                "numpy partition": Contender("selection:numpy_partition"),
+                "miniplm": Contender("selection:miniplm"),
+                "limit: read and write": Contender("selection:limit"),
+            },
+            arguments={"folder": str(setting.folder / "select"), "num_rows": num_rows},
+            goal=">= 10x, <= 2 GB",
+            prepare="selection:prepare",
+        )
+    ]
