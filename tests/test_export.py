@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from conftest import random_rows, write_rows
@@ -10,7 +11,7 @@ from miniplm.data.shards import Shard, make_sidecar, open_shards, write_shard
 from miniplm.data.tokenizer import load_tokenizer, token_table, train_tokenizer
 from miniplm.errors import ArtefactError
 from miniplm.export.exporter import export_corpus
-from miniplm.export.text import export_text, split_at_eos
+from miniplm.export.text import export_text, split_at_eos, text_tables
 from miniplm.runtime.executors import processes, serial, threads
 from miniplm.selection.tables import write_selection
 
@@ -171,6 +172,37 @@ def test_text_opens_with_datasets_and_equals_the_documents(text_shards, form, tm
     assert loaded["source_id"][:] == ["a", "b", "c"]
     assert loaded["difference_score"][:] == [0.5, 0.5, 0.25]
     assert "<|endoftext|>" not in json.dumps(loaded[:])
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_text_does_not_depend_on_workers_or_batches(text_shards, form, monkeypatch):
+    root, _ = text_shards
+    export_corpus(root / "shards", root / "selection", root / "refined", serial)
+    export_text(root / "refined/shards", root / "tokenizer", form, root / "straight", serial)
+    monkeypatch.setattr("miniplm.export.text._ROWS_AT_ONCE", 1)
+    export_text(root / "refined/shards", root / "tokenizer", form, root / "text", threads)
+    (written,) = (root / "text").iterdir()
+    if form == "parquet":
+        assert pq.read_table(written).equals(pq.read_table(root / "straight" / written.name))
+    else:
+        assert written.read_bytes() == (root / "straight" / written.name).read_bytes()
+    before = written.stat().st_mtime_ns
+    export_text(root / "refined/shards", root / "tokenizer", form, root / "text")
+    assert written.stat().st_mtime_ns == before
+
+
+def test_text_is_what_the_tokenizer_decodes(text_shards):
+    root, _ = text_shards
+    shard = Shard(root / "shards/data_0")
+    tokenizer = load_tokenizer(root / "tokenizer")
+    pieces = [
+        piece for row in range(2) for piece in split_at_eos(shard.row(row), shard.info.eos_id)
+    ]
+    export_corpus(root / "shards", root / "selection", root / "refined", serial)
+    tables = list(text_tables(Shard(root / "refined/shards/data_0"), tokenizer))
+    assert [text for table in tables for text in table["text"].to_pylist()] == [
+        tokenizer.decode(piece, clean_up_tokenization_spaces=False) for piece in pieces
+    ]
 
 
 def test_the_shard_says_which_tokenizer_it_fits(tmp_path):

@@ -137,6 +137,8 @@ class ColumnFile:
             self.origin: Any = json.loads(notes.get(_ORIGIN_KEY, b"null"))
         except FileNotFoundError:
             raise ArtefactError(f"{path}: no such file; the artefact is incomplete") from None
+        except MemoryError:
+            raise
         except (KeyError, ValueError, OSError, pa.ArrowException) as error:
             raise ArtefactError(
                 f"{path}: is not a table written by miniplm, or is damaged ({error})"
@@ -154,6 +156,8 @@ class ColumnFile:
             if group is None:
                 return self._file.read(columns, use_threads=False)
             return self._file.read_row_group(group, columns, use_threads=False)
+        except MemoryError:
+            raise
         except (OSError, pa.ArrowException) as error:
             raise ArtefactError(f"{self.path}: is damaged ({error})") from error
 

@@ -6,8 +6,9 @@ end-of-text mark gets into the text.
 
 import io
 import json
-from collections.abc import Iterator
-from itertools import islice
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,8 +27,8 @@ from miniplm.runtime.progress import progress
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_RECORDS_AT_A_TIME = 1024
 _SUFFIXES = {"jsonl": "jsonl.zst", "parquet": "parquet"}
+_ROWS_AT_ONCE = 2048
 _SCHEMA = pa.schema(
     [
         ("text", pa.string()),
@@ -39,12 +40,18 @@ _SCHEMA = pa.schema(
 )
 
 
+@dataclass(frozen=True)
+class _Task:
+    shard: Shard
+    path: Path
+
+
 def export_text(
     shards_folder: Path,
     tokenizer_folder: Path,
     form: TextForm,
     folder: Path,
-    executor: Executor[Shard, None] = threads,
+    executor: Executor[_Task, None] = threads,
 ) -> Outcome:
     """Write `folder/data_N.jsonl.zst` or `folder/data_N.parquet` for every refined shard.
 
@@ -61,15 +68,9 @@ def export_text(
     tokenizer = load_tokenizer(tokenizer_folder)
     shards = open_shards(shards_folder)
     folder.mkdir(parents=True, exist_ok=True)
-
-    def write(shard: Shard) -> None:
-        path = folder / f"{shard.prefix.name}.{_SUFFIXES[form]}"
-        if not path.exists():
-            with atomic_path(path) as temporary:
-                _write(temporary, form, text_records(shard, tokenizer))
-
+    tasks = [_Task(shard, folder / f"{shard.prefix.name}.{_SUFFIXES[form]}") for shard in shards]
     with progress("export text", len(shards), "shards") as advance:
-        for _ in executor(write, shards):
+        for _ in executor(partial(_export_shard, tokenizer, form), tasks):
             advance(1)
     return Outcome(
         counts={"sequences": sum(len(shard) for shard in shards)},
@@ -77,45 +78,56 @@ def export_text(
     )
 
 
-def _write(path: Path, form: TextForm, records: Iterator[dict[str, Any]]) -> None:
+def _export_shard(tokenizer: "PreTrainedTokenizerBase", form: TextForm, task: _Task) -> None:
+    if task.path.exists():
+        return
+    write = _write_parquet if form == "parquet" else _write_lines
+    with atomic_path(task.path) as temporary:
+        write(temporary, text_tables(task.shard, tokenizer))
+
+
+def _write_parquet(path: Path, tables: Iterable[pa.Table]) -> None:
+    with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
+        for table in tables:
+            writer.write_table(table)
+
+
+def _write_lines(path: Path, tables: Iterable[pa.Table]) -> None:
     import zstandard
 
-    if form == "parquet":
-        with pq.ParquetWriter(path, _SCHEMA) as writer:
-            while some := list(islice(records, _RECORDS_AT_A_TIME)):
-                writer.write_table(pa.Table.from_pylist(some, schema=_SCHEMA))
-        return
     with zstandard.open(path, "wb") as raw, io.TextIOWrapper(raw, encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        for table in tables:
+            lines = (json.dumps(record, ensure_ascii=False) for record in table.to_pylist())
+            file.writelines(f"{line}\n" for line in lines)
 
 
-def text_records(shard: Shard, tokenizer: "PreTrainedTokenizerBase") -> Iterator[dict[str, Any]]:
-    """One record per piece of a document: text, domain, sequence_id, source_id, score."""
-    pieces = _pieces(shard)
-    while some := list(islice(pieces, _RECORDS_AT_A_TIME)):
-        # a batch is decoded on all cores
-        texts = tokenizer.batch_decode(
-            [piece for piece, _ in some], clean_up_tokenization_spaces=False
-        )
-        for text, (_, facts) in zip(texts, some, strict=True):
-            yield {"text": text, **facts}
-
-
-def _pieces(shard: Shard) -> Iterator[tuple[NDArray[np.int64], dict[str, Any]]]:
-    """The ids of each piece of a document, and what is known of it."""
+def text_tables(shard: Shard, tokenizer: "PreTrainedTokenizerBase") -> Iterator[pa.Table]:
+    """One record per piece of a document, in tables of some thousand rows of the shard."""
     columns = ["domain", "sequence_id", "source_ids", "difference_score"]
-    facts = (
-        row
-        for batch in shard.sidecar.select(columns).to_batches(_RECORDS_AT_A_TIME)
-        for row in batch.to_pylist()
-    )
-    for index, row in enumerate(facts):
-        sources = row.pop("source_ids")
-        pieces = split_at_eos(shard.row(index), shard.info.eos_id)
-        for source, piece in zip(sources, pieces, strict=True):
+    sidecar = shard.sidecar.select(columns)
+    for begin in range(0, len(shard), _ROWS_AT_ONCE):
+        facts = sidecar.slice(begin, _ROWS_AT_ONCE).to_pylist()
+        rows = range(begin, begin + len(facts))
+        yield _text_table(facts, [shard.row(row) for row in rows], shard.info.eos_id, tokenizer)
+
+
+def _text_table(
+    facts: Sequence[dict[str, Any]],
+    rows: Sequence[NDArray[np.int64]],
+    eos_id: int,
+    tokenizer: "PreTrainedTokenizerBase",
+) -> pa.Table:
+    pieces, records = [], []
+    for line, row in zip(facts, rows, strict=True):
+        sources = line.pop("source_ids")
+        for source, piece in zip(sources, split_at_eos(row, eos_id), strict=True):
             if len(piece):
-                yield piece, {"source_id": source, **row}
+                pieces.append(piece.tolist())
+                records.append({"source_id": source, **line})
+    texts = tokenizer.backend_tokenizer.decode_batch(pieces, skip_special_tokens=False)
+    for record, text in zip(records, texts, strict=True):
+        record["text"] = text
+    return pa.Table.from_pylist(records, schema=_SCHEMA)
 
 
 def split_at_eos(ids: NDArray[np.int64], eos_id: int) -> list[NDArray[np.int64]]:
