@@ -67,7 +67,8 @@ def _authors(clock: Clock, folder: str) -> int:
     shards = open_shards(Path(folder) / "shards")
     kept = _kept(shards, folder)
     target = Path(folder) / "authors"
-    target.mkdir(exist_ok=True)
+    _remove(target)
+    target.mkdir()
     sizes: list[int] = []
     with clock:
         with (target / "data.bin").open("wb") as file:

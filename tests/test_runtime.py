@@ -1,11 +1,16 @@
 import logging
 import os
+import sys
+from types import SimpleNamespace
 
 import pytest
 
+from miniplm.errors import ArtefactError
 from miniplm.runtime import progress as progress_module
+from miniplm.runtime.allocator import keep_memory
 from miniplm.runtime.executors import processes, serial
 from miniplm.runtime.log import configure_logging, logger
+from miniplm.runtime.open_files import allow_open_files
 
 
 def double(number):
@@ -62,3 +67,31 @@ def test_logging_is_set_up_once():
     configure_logging(verbose=True)
     assert len([h for h in logger.handlers if getattr(h, "from_miniplm", False)]) == 1
     assert logger.level == logging.DEBUG
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit")
+def test_the_limit_of_open_files_is_raised_as_far_as_it_goes(monkeypatch):
+    limits = [(1024, 4096)]
+    monkeypatch.setattr("resource.getrlimit", lambda _: limits[-1])
+    monkeypatch.setattr("resource.setrlimit", lambda _, pair: limits.append(pair))
+    allow_open_files(100)
+    assert limits == [(1024, 4096)]
+    allow_open_files(2000)
+    assert limits[-1] == (2256, 4096)
+    with pytest.raises(ArtefactError, match=r"5,000 token shards .* the system allows 4,096 files"):
+        allow_open_files(5000)
+
+
+def test_the_allocator_keeps_its_memory_or_is_left_alone(monkeypatch):
+    calls = []
+
+    def mallopt(key, value):
+        calls.append((key, value))
+        return int(not (key == -3 and value > largest))
+
+    monkeypatch.setattr("ctypes.CDLL", lambda _: SimpleNamespace(mallopt=mallopt))
+    monkeypatch.setattr("sys.platform", "linux")
+    for largest, expected in ((1 << 40, 3), (32 << 20, 4), (0, 2)):
+        calls.clear()
+        assert keep_memory() == (largest > 0)
+        assert len(calls) == expected

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from conftest import FAMILIES, random_rows, tiny_model, write_rows
-from miniplm.data.shards import Shard, open_shards
+from miniplm.data.loader import padded_width
+from miniplm.data.shards import Shard, open_shards, write_shard
 from miniplm.errors import ArtefactError, ModelError
 from miniplm.model import load_model
 from miniplm.model_checks import check_causal_head
@@ -12,6 +13,7 @@ from miniplm.runtime.devices import place
 from miniplm.scoring.attention import NAME, causal_attention, use_blocked_attention
 from miniplm.scoring.batches import length_buckets
 from miniplm.scoring.config import ScoringConfig
+from miniplm.scoring.forward import sequence_log_probs
 from miniplm.scoring.log_probs import TILES, target_log_probs
 from miniplm.scoring.scorer import ScoringModel, score_rows, score_shards, score_with_models
 from miniplm.scoring.tables import read_score_info, read_scores
@@ -297,11 +299,11 @@ def test_scores_that_are_not_finite_are_refused(tmp_path):
 
 def test_length_buckets_cover_every_row_once_and_fit():
     lengths = np.array([5, 9, 3, 9, 2, 65], dtype=np.int32)
-    buckets = list(length_buckets(lengths, 16))
+    buckets = list(length_buckets(lengths, 64, 48))
     assert sorted(index for bucket in buckets for index in bucket) == list(range(6))
     for bucket in buckets:
-        positions = (lengths[bucket].max() - 1) * len(bucket)
-        assert positions <= 16 or len(bucket) == 1
+        width = padded_width(int(lengths[bucket].max()) - 1, 48)
+        assert width * len(bucket) <= 64 or len(bucket) == 1
     assert buckets[0].tolist() == [5]
 
 
@@ -452,3 +454,62 @@ def test_auto_placement_scores_the_same(tmp_path):
     np.testing.assert_allclose(
         scored(spread, shard)["log_prob"], scored(model, shard)["log_prob"], atol=1e-5
     )
+
+
+def test_an_empty_shard_gives_an_empty_table(tmp_path):
+    rows = random_rows(4)
+    write_rows(tmp_path / "shards", rows)
+    write_rows(tmp_path / "none", [rows[0]])
+    empty = Shard(tmp_path / "none/data_0")
+    write_shard(
+        tmp_path / "shards/data_1", [], empty.sidecar.slice(0, 0),
+        vocab_size=128, eos_id=0, max_length=64,
+    )  # fmt: skip
+    outcome = run_scoring(scorer(), tmp_path / "shards", tmp_path / "scores")
+    assert outcome.counts["sequences"] == 4
+    shard = Shard(tmp_path / "shards/data_1")
+    assert read_scores(tmp_path / "scores/data_1.parquet", shard.info.shard_hash).num_rows == 0
+
+
+def test_a_compiler_that_fails_is_done_without(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("miniplm.scoring.tuning.COMPILING_PAYS_FROM", 0.0)
+    monkeypatch.setattr("miniplm.scoring.tuning.can_compile", lambda _: True)
+
+    def fail(*_, **__):
+        raise RuntimeError("Python.h: No such file or directory")
+
+    monkeypatch.setattr("torch.nn.Module.compile", fail)
+    monkeypatch.setattr("miniplm.runtime.log.logger.propagate", True)
+    write_rows(tmp_path / "shards", random_rows(4))
+    outcome = run_scoring(scorer(), tmp_path / "shards", tmp_path / "scores")
+    assert not outcome.facts["compiled"]
+    assert any("Python.h" in message for message in caplog.messages)
+    assert (tmp_path / "scores/data_0.parquet").exists()
+
+
+def test_batches_are_halved_when_memory_runs_out(tmp_path, monkeypatch):
+    write_rows(tmp_path / "shards", random_rows(20))
+    sizes = []
+
+    def limited(model, input_ids_BT, targets_BT, **others):
+        sizes.append(input_ids_BT.numel())
+        if input_ids_BT.numel() > most:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return sequence_log_probs(model, input_ids_BT, targets_BT, **others)
+
+    monkeypatch.setattr("miniplm.scoring.scorer.sequence_log_probs", limited)
+    most = 200
+    outcome = run_scoring(scorer(), tmp_path / "shards", tmp_path / "scores")
+    assert outcome.facts["batch_tokens"] <= most < max(sizes)
+    most = 10
+    with pytest.raises(ModelError, match="no memory for a single row of"):
+        run_scoring(scorer(), tmp_path / "shards", tmp_path / "again")
+
+
+def test_nothing_is_compiled_when_every_table_is_there(tmp_path, monkeypatch):
+    write_rows(tmp_path / "shards", random_rows(4))
+    run_scoring(scorer(), tmp_path / "shards", tmp_path / "scores")
+    monkeypatch.setattr("miniplm.scoring.tuning.COMPILING_PAYS_FROM", 1e-12)
+    monkeypatch.setattr("torch.nn.Module.compile", None)
+    outcome = run_scoring(scorer(), tmp_path / "shards", tmp_path / "scores")
+    assert not outcome.facts["compiled"]

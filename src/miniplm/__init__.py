@@ -29,6 +29,7 @@ _PUBLIC = {
     "open_shards": "miniplm.data.shards",
     "ScoringModel": "miniplm.scoring.scorer",
     "score_shards": "miniplm.scoring.scorer",
+    "score_with_models": "miniplm.scoring.scorer",
     "select_sequences": "miniplm.selection.selector",
     "export_corpus": "miniplm.export.exporter",
     "train_model": "miniplm.training.student",

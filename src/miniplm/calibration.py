@@ -47,7 +47,7 @@ class Cost:
 
     Args:
         seconds: Of the work, for a token or for a step.
-        num_bytes: Kept alive for it, for a token; 0 where that is not counted.
+        num_bytes: Kept alive for a batch; 0 where that is not counted.
     """
 
     seconds: float
@@ -100,7 +100,7 @@ class Calibration:
         self._training: dict[str, TrainingCosts] = {}
 
     def scoring(self, config: "PretrainedConfig", dtype: Dtype) -> Cost:
-        """Cost of scoring a token, and the bytes of a batch for each of its tokens."""
+        """Seconds to score a token, and the bytes that a batch keeps alive."""
         key = f"{dtype} {json.dumps(config.to_dict(), sort_keys=True, default=str)}"
         if key not in self._scoring:
             self._scoring[key] = _by_depth(config, lambda shape: self._score(shape, dtype))
@@ -297,8 +297,8 @@ def _encoding_costs(
 def _first_texts(corpus: "CorpusConfig", num_bytes: int) -> list[str]:
     texts = []
     for document in read_documents(corpus, Tally()):
-        texts.append(document.text)
-        num_bytes -= len(document.text)
+        texts.append(document.text[:num_bytes])
+        num_bytes -= len(texts[-1])
         if num_bytes <= 0:
             break
     return texts

@@ -266,7 +266,7 @@ def load_model(
         trust_remote_code: Run Python code that comes with it.
         device_map: `auto` spreads a model that is larger than one device over all GPUs, then
             memory, then disk (Accelerate's device map); a mapping says where each part goes. The
-            output layer is kept in memory. None loads to the CPU.
+            embeddings and the output layer are kept off the disk. None loads to the CPU.
 
     Raises:
         ModelError: It cannot be found or read, or its weights do not fill it.
@@ -296,23 +296,28 @@ def load_model(
             f"{name}: weights are missing ({missing}, ...); the download is incomplete"
         )
     if device_map is not None:
-        _keep_output_layer(model)
+        _fetch_from_disk(model.get_input_embeddings())
+        _fetch_from_disk(model.get_output_embeddings())
     return model.eval()
 
 
-def _keep_output_layer(model: "PreTrainedModel") -> None:
-    """Fetch an output layer that was left on disk: we multiply with its weight ourselves."""
+def _fetch_from_disk(layer: "torch.nn.Module") -> None:
+    """Bring a layer that was left on disk into memory for good.
+
+    Embeddings are small beside the layers, tell where inputs go, and we multiply with the output
+    layer's weight ourselves.
+    """
+    import torch
     from accelerate.hooks import remove_hook_from_module
     from accelerate.utils import align_module_device
 
-    layer = model.get_output_embeddings()
     if not layer.weight.is_meta:
         return
     with align_module_device(layer):
         fetched = {name: value.clone() for name, value in layer.named_parameters()}
     remove_hook_from_module(layer)
     for name, value in fetched.items():
-        setattr(layer, name, type(layer.weight)(value, requires_grad=False))
+        setattr(layer, name, torch.nn.Parameter(value, requires_grad=False))
 
 
 @contextmanager

@@ -303,7 +303,13 @@ class Road:
             from miniplm.evaluation.held_out import evaluate_model
 
             scorer = self._load(name, evaluation.dtype)
-            return evaluate_model(scorer, self._split("held_out"), self._token_bytes(), folder)
+            return evaluate_model(
+                scorer,
+                self._split("held_out"),
+                self._token_bytes(),
+                folder,
+                self.recipe.scoring.memory_gb,
+            )
 
         return self._add(
             f"evaluate/{name}",

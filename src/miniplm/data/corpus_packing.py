@@ -8,7 +8,6 @@ of three, and a block of ids for each split and domain.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -117,7 +116,7 @@ def pack_corpus(
     ):
         first = next(batches, [])
         encoder = choose_encoder(tokenizer, [document.text for document in first])
-        remaining = chain([first], batches)
+        remaining = _all_of([first], batches)
         del first  # it may be half a gigabyte
         with ahead(_encoded(encoder, remaining), _AHEAD) as encoded:
             for parts in encoded:
@@ -126,6 +125,15 @@ def pack_corpus(
                     if part.is_last:
                         advance(len(part.document.text) / 1e6)
     return encoder.name
+
+
+def _all_of(
+    first: list[list[Document]], rest: Iterator[list[Document]]
+) -> Iterator[list[Document]]:
+    """The first batches and the rest; unlike `itertools.chain` it lets go of what it gave."""
+    while first:
+        yield first.pop(0)
+    yield from rest
 
 
 def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:

@@ -70,26 +70,32 @@ def choose_encoder(tokenizer: "PreTrainedTokenizerBase", sample: Sequence[str]) 
         sample: Texts of the corpus; the first few are compared.
     """
     exact = TokenizersEncoder(tokenizer)
+    own = [token.content for token in tokenizer.added_tokens_decoder.values()]
+    texts = [*_HARD_TEXTS, *(f"a{token} {token}b" for token in own)]
+    texts += [text[:_SAMPLE_CHARACTERS] for text in sample[:_SAMPLE_TEXTS]]
     try:
-        fast = GigatokenEncoder(tokenizer)
-    except (ImportError, RuntimeError, ValueError) as error:
+        return _proven(GigatokenEncoder(tokenizer), exact, texts)
+    except _NotExactError as error:
+        reason = str(error)
+    except (ImportError, RuntimeError, ValueError, KeyError, TypeError) as error:
         reason = f"gigatoken cannot be used: {str(error).partition(chr(10))[0]}"
-    else:
-        own = [token.content for token in tokenizer.added_tokens_decoder.values()]
-        texts = [*_HARD_TEXTS, *(f"a{token} {token}b" for token in own)]
-        texts += [text[:_SAMPLE_CHARACTERS] for text in sample[:_SAMPLE_TEXTS]]
-        different = differences(fast, exact, texts)
-        if different:
-            reason = f"{fast.name} encodes {different[0][:80]!r} differently"
-        else:
-            doubtful = doubtful_characters(fast, exact)
-            if not doubtful:
-                return fast
-            if len(doubtful) <= _MOST_DOUBTFUL:
-                return DividedEncoder(fast, exact, doubtful)
-            reason = f"{fast.name} encodes {len(doubtful)} characters differently"
     logger.info("encoding with %s; %s", exact.name, reason)
     return exact
+
+
+class _NotExactError(Exception):
+    """Why a fast encoder is not used."""
+
+
+def _proven(fast: Encoder, exact: Encoder, texts: Sequence[str]) -> Encoder:
+    """The fast encoder where it is exact, or divided from the exact one by some characters."""
+    different = differences(fast, exact, texts)
+    if different:
+        raise _NotExactError(f"{fast.name} encodes {different[0][:80]!r} differently")
+    doubtful = doubtful_characters(fast, exact)
+    if len(doubtful) > _MOST_DOUBTFUL:
+        raise _NotExactError(f"{fast.name} encodes {len(doubtful)} characters differently")
+    return DividedEncoder(fast, exact, doubtful) if doubtful else fast
 
 
 def differences(one: Encoder, other: Encoder, texts: Sequence[str]) -> list[str]:

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from miniplm.data.parquet import ColumnFile, write_parquet
 from miniplm.errors import ArtefactError
 from miniplm.manifest import atomic_path
+from miniplm.runtime.open_files import allow_open_files
 
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
@@ -288,8 +289,10 @@ def count_rows(prefix: Path) -> int:
 
 
 def open_shards(folder: Path) -> list[Shard]:
-    """All shards of a folder. Raises what `shard_prefixes` and `Shard` raise."""
-    return [Shard(prefix) for prefix in shard_prefixes(folder)]
+    """All shards of a folder, mapped. Raises what `shard_prefixes` and `Shard` raise."""
+    prefixes = shard_prefixes(folder)
+    allow_open_files(len(prefixes))
+    return [Shard(prefix) for prefix in prefixes]
 
 
 def make_sidecar(

@@ -123,17 +123,22 @@ def _training_texts(config: TokenizationConfig) -> Iterator[str]:
     share = budget / max(1, total)
     splits = SplitAssigner(config.splits, config.seed)
     with progress("tokenizer", min(budget, total) / 1e6, "MB") as advance:
+        first: str | None = None
         for document in read_documents(config.corpus, Tally()):
             size = document.num_bytes
             if splits.assign(document.id, document.domain, size) == "held_out":
                 continue
+            if first is None:
+                first = document.text[: config.tokenizer.train_bytes]
             if unit_hash(document.id, config.seed + 1) >= share:
                 continue
             advance(size / 1e6)
-            yield document.text
+            yield document.text[: config.tokenizer.train_bytes]
             budget -= size
             if budget <= 0:
                 return
+        if budget == config.tokenizer.train_bytes and first is not None:
+            yield first  # few documents, and chance took none of them
 
 
 def _split_counts(spill: Spill) -> dict[str, int]:

@@ -44,8 +44,16 @@ def evaluate_model(
     held_out_folder: Path,
     token_num_bytes_V: NDArray[np.int64],
     folder: Path,
+    memory_gb: float | None = None,
 ) -> Outcome:
     """Score the held-out shards and summarise them, in `folder/scores` and in the manifest.
+
+    Args:
+        scorer: The model, on the device it is to run on.
+        held_out_folder: The held-out token shards.
+        token_num_bytes_V: Bytes of text that each id stands for, `[V]`.
+        folder: Where the scores go.
+        memory_gb: As `ScoringConfig.memory_gb`.
 
     Raises:
         ArtefactError: There is no held-out text, or it is damaged.
@@ -55,7 +63,7 @@ def evaluate_model(
         scorer,
         held_out_folder,
         token_num_bytes_V,
-        ScoringConfig(dtype=scorer.dtype),
+        ScoringConfig(dtype=scorer.dtype, memory_gb=memory_gb),
         folder / SCORES_FOLDER,
     )
     table = summarise(read_held_out_scores(held_out_folder, folder / SCORES_FOLDER))

@@ -35,7 +35,9 @@ class ScoringBatch:
     num_positions: int
 
 
-def length_buckets(lengths: NDArray[np.int32], batch_tokens: int) -> Iterator[NDArray[np.int64]]:
+def length_buckets(
+    lengths: NDArray[np.int32], batch_tokens: int, max_length: int
+) -> Iterator[NDArray[np.int64]]:
     """Group rows of near lengths so that a padded batch holds at most `batch_tokens` positions.
 
     Longest first, so that memory runs out at once or not at all. A row longer than the limit
@@ -44,7 +46,7 @@ def length_buckets(lengths: NDArray[np.int32], batch_tokens: int) -> Iterator[ND
     order = np.argsort(-lengths, kind="stable")
     begin = 0
     while begin < len(order):
-        positions = max(1, int(lengths[order[begin]]) - 1)
+        positions = padded_width(max(1, int(lengths[order[begin]]) - 1), max_length)
         size = max(1, batch_tokens // positions)
         yield order[begin : begin + size]
         begin += size

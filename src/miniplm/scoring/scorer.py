@@ -5,7 +5,7 @@ Axes: B sequences, V vocabulary.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from miniplm.model_checks import check_causal_head, check_length, check_vocabula
 from miniplm.model_size import size_of
 from miniplm.runtime.ahead import ahead
 from miniplm.runtime.allocator import keep_memory
+from miniplm.runtime.log import logger
 from miniplm.runtime.progress import Advance, progress
 from miniplm.scoring.attention import use_blocked_attention
 from miniplm.scoring.batches import length_buckets, scoring_batches
@@ -81,15 +82,19 @@ def score_with_models(
     """
     shards = open_shards(shards_folder)
     total = sum(shard.num_ids - len(shard) for shard in shards)
-    flops = {}
-    for folder, scorer in scorers.items():
-        flops[folder] = total * _check_and_count(scorer, shards)
-    tuning = _tune_all(scorers, flops, config)
-    compile_seconds = _prepare(scorers, shards, token_num_bytes_V, tuning)
+    flops = {folder: total * _check_and_count(scorer, shards) for folder, scorer in scorers.items()}
+    missing = [shard for shard in shards if _missing(scorers, shard)]
+    num_left = sum(shard.num_ids - len(shard) for shard in missing)
+    left = {folder: value * num_left / max(1, total) for folder, value in flops.items()}
+    tuning = _tune_all(scorers, left, config)
+    compile_seconds = 0.0
+    if tuning.compiled:
+        tuning, compile_seconds = _compile(scorers, missing[0], token_num_bytes_V, tuning)
     title = ", ".join(scorer.name for scorer in scorers.values())
     with progress(f"score {title}", total, "tokens") as advance:
-        for shard in shards:
-            _score_missing(scorers, shard, token_num_bytes_V, tuning, advance)
+        advance(total - num_left)
+        for shard in missing:
+            tuning = _score_missing(scorers, shard, token_num_bytes_V, tuning, advance)
     facts = {
         "batch_tokens": tuning.batch_tokens,
         "compiled": tuning.compiled,
@@ -109,13 +114,16 @@ def _check_and_count(scorer: ScoringModel, shards: Sequence[Shard]) -> float:
     check_vocabulary(scorer.model, shards[0].info.vocab_size, scorer.name)
     check_length(scorer.model, shards[0].info.max_length, scorer.name)
     check_causal_head(scorer.model)
-    length = int(np.mean([shard.lengths.mean() for shard in shards]))
+    lengths = [int(shard.lengths.sum()) for shard in shards]
+    length = sum(lengths) // max(1, sum(len(shard) for shard in shards))
     return size_of(scorer.model, length).forward_flops_per_token
 
 
 def _tune_all(
     scorers: Mapping[Path, ScoringModel], flops: Mapping[Path, float], config: ScoringConfig
 ) -> Tuning:
+    for scorer in scorers.values():
+        prepare_model(scorer.model)
     tunings = [tune(s.model, flops[folder], config.memory_gb) for folder, s in scorers.items()]
     return Tuning(
         batch_tokens=min(tuning.batch_tokens for tuning in tunings),
@@ -123,25 +131,27 @@ def _tune_all(
     )
 
 
-def _prepare(
+def _compile(
     scorers: Mapping[Path, ScoringModel],
-    shards: Sequence[Shard],
+    shard: Shard,
     token_num_bytes_V: NDArray[np.int64],
     tuning: Tuning,
-) -> float:
-    """Set the models up; returns the seconds that compiling took."""
-    for scorer in scorers.values():
-        prepare_model(scorer.model)
-    if not tuning.compiled:
-        return 0.0
-    for scorer in scorers.values():
-        compile_layers(scorer.model)
+) -> tuple[Tuning, float]:
+    """Compile the models; returns how they score from here on, and the seconds it took."""
     started = time.monotonic()
-    bucket = next(length_buckets(shards[0].lengths, tuning.batch_tokens))
-    batch = next(scoring_batches(shards[0], [bucket], token_num_bytes_V))
-    for scorer in scorers.values():
-        sequence_log_probs(scorer.model, batch.input_ids_BT, batch.targets_BT, compiled=True)
-    return time.monotonic() - started
+    bucket = next(length_buckets(shard.lengths, tuning.batch_tokens, shard.info.max_length))
+    batch = next(scoring_batches(shard, [bucket], token_num_bytes_V))
+    try:
+        for scorer in scorers.values():
+            compile_layers(scorer.model)
+            sequence_log_probs(scorer.model, batch.input_ids_BT, batch.targets_BT, compiled=True)
+    except RuntimeError as error:  # of which the compilers' errors are, and running out of memory
+        reason = str(error).strip().partition("\n")[0][:200]
+        logger.warning("scoring goes on without compiling, which failed: %s", reason)
+        for scorer in scorers.values():
+            compile_layers(scorer.model, undo=True)
+        tuning = replace(tuning, compiled=False)
+    return tuning, time.monotonic() - started
 
 
 def prepare_model(model: "PreTrainedModel") -> None:
@@ -151,12 +161,29 @@ def prepare_model(model: "PreTrainedModel") -> None:
     use_blocked_attention(model)
 
 
-def compile_layers(model: "PreTrainedModel") -> None:
+def compile_layers(model: "PreTrainedModel", *, undo: bool = False) -> None:
     """Compile the layers of a model in place; layers of one kind are compiled once."""
     for blocks in model.modules():
         if isinstance(blocks, torch.nn.ModuleList):
             for block in blocks:
-                block.compile(dynamic=True)
+                if undo:
+                    block._compiled_call_impl = None
+                else:
+                    block.compile(dynamic=True)
+
+
+def _missing(
+    scorers: Mapping[Path, ScoringModel], shard: Shard
+) -> dict[Path, tuple[ScoringModel, ScoreInfo]]:
+    """The tables of a shard that are not there yet, with who is to make them."""
+    tables = {
+        folder / f"{shard.prefix.name}.parquet": (
+            scorer,
+            ScoreInfo(scorer.name, scorer.fingerprint, scorer.dtype, shard.info.shard_hash),
+        )
+        for folder, scorer in scorers.items()
+    }
+    return {path: pair for path, pair in tables.items() if not is_scored(path, pair[1])}
 
 
 def _score_missing(
@@ -165,23 +192,32 @@ def _score_missing(
     token_num_bytes_V: NDArray[np.int64],
     tuning: Tuning,
     advance: Advance,
-) -> None:
-    """Score a shard with the models that have no table of it yet, and write their tables."""
-    infos = {
-        folder / f"{shard.prefix.name}.parquet": (
-            scorer,
-            ScoreInfo(scorer.name, scorer.fingerprint, scorer.dtype, shard.info.shard_hash),
-        )
-        for folder, scorer in scorers.items()
-    }
-    missing = {path: pair for path, pair in infos.items() if not is_scored(path, pair[1])}
-    if not missing:
-        advance(shard.num_ids - len(shard))
-        return
+) -> Tuning:
+    """Score a shard with the models that have no table of it yet; returns what it took to.
+
+    Where a device runs out of memory, batches are halved: longest rows come first, so that this
+    happens at the start of a shard or not at all.
+    """
+    missing = _missing(scorers, shard)
     models = [scorer.model for scorer, _ in missing.values()]
-    tables = score_rows(models, shard, token_num_bytes_V, tuning, advance)
+    while True:
+        try:
+            tables = score_rows(models, shard, token_num_bytes_V, tuning, advance)
+        except torch.OutOfMemoryError as error:
+            longest = int(shard.lengths.max()) - 1
+            if tuning.batch_tokens <= longest:
+                raise ModelError(
+                    f"{shard.prefix}: the device has no memory for a single row of {longest} "
+                    "tokens beside the model. Use a larger device, or scoring.placement=spread."
+                ) from error
+            tuning = replace(tuning, batch_tokens=tuning.batch_tokens // 2)
+            logger.warning("out of memory; going on with batches of %d", tuning.batch_tokens)
+            torch.cuda.empty_cache()
+            continue
+        break
     for (path, (_, info)), table in zip(missing.items(), tables, strict=True):
         write_scores(path, table, info)
+    return tuning
 
 
 def score_rows(
@@ -196,7 +232,7 @@ def score_rows(
     num_bytes = np.zeros(len(shard), dtype=np.int64)
     sums: list[list[torch.Tensor]] = [[] for _ in models]
     order = []
-    buckets = length_buckets(shard.lengths, tuning.batch_tokens)
+    buckets = length_buckets(shard.lengths, tuning.batch_tokens, shard.info.max_length)
     with ahead(scoring_batches(shard, buckets, token_num_bytes_V), depth=2) as batches:
         for batch in batches:
             order.append(batch.places)
@@ -209,7 +245,7 @@ def score_rows(
                     )
                 )
             advance(batch.num_positions)
-    places = np.concatenate(order)
+    places = np.concatenate([*order, np.empty(0, np.int64)])
     return [_table(shard, places, done, num_tokens, num_bytes) for done in sums]
 
 
@@ -221,7 +257,7 @@ def _table(
     num_bytes: NDArray[np.int64],
 ) -> pa.Table:
     log_probs = np.empty(len(shard))
-    log_probs[places] = torch.cat(list(sums)).cpu().numpy()
+    log_probs[places] = torch.cat([torch.empty(0), *(part.cpu() for part in sums)]).numpy()
     finite = np.isfinite(log_probs)
     if not finite.all():
         bad = shard.sequence_ids[~finite]

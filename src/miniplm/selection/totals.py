@@ -110,18 +110,26 @@ class Totals:
     @classmethod
     def total(cls, parts: Sequence[Self]) -> Self:
         """All parts together; domains in order of their names."""
-        domains = sorted({name for part in parts for name in part.domains})
+        domains = sorted(
+            {
+                name
+                for part in parts
+                for name, rows in zip(part.domains, part.rows_DS.sum(axis=1), strict=True)
+                if rows  # a dictionary may name domains of which no row is left
+            }
+        )
         numbers = {name: number for number, name in enumerate(domains)}
         size = len(domains)
         rows_DS, tokens_DS = np.zeros((2, size, 2), dtype=np.int64)
         scored_D = np.zeros(size, dtype=np.int64)
         score_D = np.zeros(size, dtype=np.float64)
         for part in parts:
-            here = [numbers[name] for name in part.domains]
-            rows_DS[here] += part.rows_DS
-            tokens_DS[here] += part.tokens_DS
-            scored_D[here] += part.scored_D
-            score_D[here] += part.score_D
+            there = [place for place, name in enumerate(part.domains) if name in numbers]
+            here = [numbers[part.domains[place]] for place in there]
+            rows_DS[here] += part.rows_DS[there]
+            tokens_DS[here] += part.tokens_DS[there]
+            scored_D[here] += part.scored_D[there]
+            score_D[here] += part.score_D[there]
         return cls(
             domains=tuple(domains),
             rows_DS=rows_DS,
