@@ -343,3 +343,43 @@ def test_the_sample_is_a_matter_of_the_id(tmp_path):
     sample = read_sample(next(root.glob("selection-*")))
     assert sample["sequence_id"].to_pylist() == list(range(40))
     assert sample["shard"].to_pylist() == [f"data_{index // 7}" for index in range(40)]
+
+
+def test_a_refined_corpus_can_be_selected_from_again(tmp_path):
+    """With shards of which nothing was kept, and domains that vanished from it."""
+    from miniplm.export.exporter import export_corpus
+
+    root = setup(tmp_path / "first", per_shard=5)
+    out = root / "selection"
+    config = SelectionConfig(ratio=0.1)
+    select_sequences(root / "shards", root / "teacher", root / "reference", config, 1, out)
+    export_corpus(root / "shards", out, tmp_path / "second")
+    shards = open_shards(tmp_path / "second/shards")
+    kept = [int(index) for shard in shards for index in shard.sequence_ids]
+    assert [] in [shard.sequence_ids.tolist() for shard in shards]
+    second = tmp_path / "second"
+    write_tables(second / "shards", second / "teacher", teacher_log_prob)
+    write_tables(second / "shards", second / "reference", reference_log_prob)
+    outcome, table = select(second, ratio=0.5)
+    assert outcome.counts["sequences"] == len(kept) == 4
+    assert outcome.counts["kept"] == table.num_rows == 2
+    domains = outcome.facts["domains"]
+    assert set(domains) == {"even" if index % 2 == 0 else "odd" for index in kept}
+    assert all(counts["num_sequences"] for counts in domains.values())
+
+
+def test_shards_without_a_row_are_refused_with_the_reason(tmp_path):
+    root = setup(tmp_path, count=1)
+    (shard,) = open_shards(root / "shards")
+    from miniplm.data.shards import write_shard
+
+    write_shard(
+        root / "none/data_0", [], shard.sidecar.slice(0, 0), vocab_size=128, eos_id=0, max_length=64
+    )
+    for role in ("teacher", "reference"):
+        write_tables(root / "none", root / "no" / role, teacher_log_prob)
+    with pytest.raises(ArtefactError, match="no sequence has a scored token"):
+        select_sequences(
+            root / "none", root / "no/teacher", root / "no/reference", SelectionConfig(), 1,
+            root / "out",
+        )  # fmt: skip

@@ -2,7 +2,8 @@
 
 Tokens are known once the corpus is tokenised and estimated from its bytes until then. FLOPs are
 counted from the shapes. Hours come from doing each kind of work for a moment on this machine
-(`calibration`), memory from what a batch keeps alive.
+(`calibration`), memory from what a batch keeps alive. Selecting, exporting and disks are small beside
+that and taken from constants.
 """
 
 import math
@@ -159,7 +160,14 @@ class _Planner:
         if self._released_vocab_size is None:
             from miniplm.data.tokenizer import load_tokenizer
 
-            self._released_vocab_size = len(load_tokenizer(self.recipe.tokenizer.name))
+            wanted = self.recipe.tokenizer
+            self._released_vocab_size = len(
+                load_tokenizer(
+                    str(wanted.name),
+                    revision=wanted.revision,
+                    trust_remote_code=wanted.trust_remote_code,
+                )
+            )
         return self._released_vocab_size
 
     def _size(self, name: str) -> ModelSize:
@@ -216,6 +224,8 @@ class _Planner:
 
     def _tokenize_cost(self, _: str) -> _Cost:
         size, num_tokens = estimate_bytes(self.recipe.corpus), sum(self.tokens.values())
+        if self.recipe.held_out_corpus:
+            size += estimate_bytes(self.recipe.held_out_corpus)
         on_disk = num_tokens * self._bytes_per_id()
 
         def load() -> _Load:

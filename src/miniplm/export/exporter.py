@@ -126,12 +126,11 @@ def kept_blocks(shard: Shard, places: NDArray[np.int64]) -> Iterator[NDArray[np.
     begins = shard.starts[places[np.concatenate([[0], breaks])]] if len(places) else places
     ends = shard.starts[places[np.concatenate([breaks - 1, [-1]])] + 1] if len(places) else places
     filled = np.cumsum(ends - begins)
-    ids = np.asarray(shard.ids)  # slices of a memory map are slow to make
     first = 0
     while first < len(begins):
         before = filled[first - 1] if first else 0
         last = max(first + 1, int(np.searchsorted(filled, before + _BLOCK_IDS, side="right")))
         room = _BUFFERS.get("block", int(filled[last - 1] - before), shard.dtype)
         runs = zip(begins[first:last].tolist(), ends[first:last].tolist(), strict=True)
-        yield np.concatenate([ids[begin:end] for begin, end in runs], out=room)
+        yield np.concatenate([shard.ids[begin:end] for begin, end in runs], out=room)
         first = last
