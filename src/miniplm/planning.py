@@ -2,8 +2,8 @@
 
 Tokens are known once the corpus is tokenised and estimated from its bytes until then. FLOPs are
 counted from the shapes. Hours come from doing each kind of work for a moment on this machine
-(`calibration`), memory from what a batch keeps alive. Selecting, exporting and disks are small beside
-that and taken from constants.
+(`calibration`), memory from what a batch keeps alive. Selecting, exporting and disks are small
+beside that and taken from constants.
 """
 
 import math
