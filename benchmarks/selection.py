@@ -1,12 +1,14 @@
 """Selection: from two score tables on disk to the kept sequences on disk."""
 
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness import Clock
+from benchmarks.harness import Bench, Clock, Contender
+from benchmarks.setting import Setting
 
 RATIO = 0.5
 DOMAINS = 12
@@ -109,6 +111,14 @@ def _warm(*paths: Path) -> None:
                         pass
 
 
+def _load_pyarrow() -> None:
+    """Have pyarrow load what it loads at first use (pandas, if there), as torch is loaded too."""
+    import pyarrow as pa
+    import pyarrow.compute as _  # noqa: F401
+
+    pa.array(np.zeros(1)).to_numpy()
+
+
 def authors(clock: Clock, folder: str, num_rows: int) -> float:
     """What the authors' way costs: all scores in memory, all of them sorted, indices written.
 
@@ -146,8 +156,6 @@ def numpy_partition(clock: Clock, folder: str, num_rows: int) -> float:
 
 def miniplm(clock: Clock, folder: str, num_rows: int) -> float:
     """The whole select stage: join, threshold, facts for the manifest, kept rows as Parquet."""
-    import shutil
-
     from miniplm.selection.config import SelectionConfig
     from miniplm.selection.selector import select_sequences
 
@@ -156,9 +164,61 @@ def miniplm(clock: Clock, folder: str, num_rows: int) -> float:
     shutil.rmtree(target, ignore_errors=True)
     config = SelectionConfig(ratio=RATIO)
     _warm(root / "shards", root / "teacher", root / "reference")
+    _load_pyarrow()
     with clock:
         outcome = select_sequences(
             root / "shards", root / "teacher", root / "reference", config, 1, target
         )
     assert outcome.counts["kept"] == int(RATIO * num_rows)
     return num_rows
+
+
+def limit(clock: Clock, folder: str, num_rows: int) -> float:
+    """The bytes alone: the columns that selection needs read twice, its output's bytes written.
+
+    Read from the page cache into a buffer that is used again, written to new files, by one thread
+    per core. Two passes are needed because what is kept is known only after the first.
+    """
+    root = Path(folder)
+    _warm(root / "teacher", root / "reference")
+    shards = range(-(-num_rows // ROWS_PER_SHARD))
+    target = root / "limit"
+    target.mkdir(exist_ok=True)
+
+    def move(number: int) -> None:
+        buffer = bytearray(1 << 21)
+        rows = min(ROWS_PER_SHARD, num_rows - number * ROWS_PER_SHARD)
+        for _ in range(2):
+            for role in ("teacher", "reference"):
+                with (root / role / f"data_{number}.parquet").open("rb", buffering=0) as file:
+                    for _ in range(8 * rows // len(buffer)):
+                        file.readinto(buffer)
+        with (target / f"data_{number}").open("wb", buffering=0) as file:
+            for _ in range(int(4.5 * RATIO * rows) // len(buffer) + 1):
+                file.write(buffer)
+
+    with clock, ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(move, shards))
+    shutil.rmtree(target)
+    return num_rows
+
+
+def benches(setting: Setting) -> list[Bench]:
+    """Selection of half of 10 or 100 million rows."""
+    num_rows = 10_000_000 if setting.size == "small" else 100_000_000
+    return [
+        Bench(
+            name=f"select, {num_rows // 1_000_000}M rows",
+            unit="rows",
+            baseline="authors",
+            contenders={
+                "authors": Contender("selection:authors"),
+                "numpy partition": Contender("selection:numpy_partition"),
+                "miniplm": Contender("selection:miniplm"),
+                "limit": Contender("selection:limit"),
+            },
+            arguments={"folder": str(setting.folder / f"select-{num_rows}"), "num_rows": num_rows},
+            goal=">= 10x the authors' way, <= 2 GB",
+            prepare="selection:prepare",
+        )
+    ]

@@ -23,7 +23,7 @@ from miniplm.runtime.progress import progress
 from miniplm.selection.tables import Selected, read_selection
 
 SHARDS_FOLDER = "shards"
-_BLOCK_IDS = 1 << 21
+_BLOCK_IDS = 1 << 20
 _BUFFERS = Buffers()
 
 
