@@ -3,12 +3,14 @@ import os
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from miniplm.errors import ArtefactError
 from miniplm.runtime import progress as progress_module
 from miniplm.runtime.allocator import keep_memory
-from miniplm.runtime.executors import processes, serial
+from miniplm.runtime.buffers import Buffers
+from miniplm.runtime.executors import processes, serial, threads
 from miniplm.runtime.log import configure_logging, logger
 from miniplm.runtime.open_files import allow_open_files
 
@@ -37,6 +39,30 @@ def test_one_item_needs_no_second_process():
 def test_an_error_in_a_worker_is_raised_here():
     with pytest.raises(ValueError, match="three"):
         list(processes(fail_at_three, range(5), num_workers=2))
+
+
+def test_threads_give_results_in_order_and_begin_nothing_after_an_error():
+    assert [result for result, _ in threads(double, range(5), num_workers=2)] == [0, 2, 4, 6, 8]
+    begun = []
+
+    def fail_at_first(number):
+        begun.append(number)
+        if number == 0:
+            raise ValueError("first")
+        return number
+
+    with pytest.raises(ValueError, match="first"):
+        list(threads(fail_at_first, [0, *range(1, 10_000)], num_workers=2))
+    assert len(begun) < 10_000
+
+
+def test_buffers_are_each_threads_own():
+    buffers = Buffers()
+    here = buffers.get("sum", 4)
+    assert buffers.get("sum", 3).base is here.base
+    there = next(iter(threads(lambda _: buffers.get("sum", 4), [0, 1], num_workers=2)))
+    assert not np.shares_memory(here, there)
+    assert buffers.get("sum", 4, np.int64).dtype == np.int64
 
 
 def test_progress_is_silent_without_a_terminal(capfd):

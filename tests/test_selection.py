@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from conftest import random_rows, write_rows
-from miniplm.data.shards import open_shards
+from miniplm.data.shards import make_sidecar, open_shards, write_shard
 from miniplm.errors import ArtefactError
 from miniplm.runtime.executors import serial, threads
 from miniplm.scoring.tables import ScoreInfo, read_score_info, write_scores
@@ -383,3 +383,23 @@ def test_shards_without_a_row_are_refused_with_the_reason(tmp_path):
             root / "none", root / "no/teacher", root / "no/reference", SelectionConfig(), 1,
             root / "out",
         )  # fmt: skip
+
+
+def test_shards_without_rows_select_nothing(tmp_path):
+    root = setup(tmp_path, per_shard=20)
+    none = np.empty(0, dtype=np.int64)
+    sidecar = make_sidecar(none, [], none.astype(np.int32), none, [])
+    write_shard(root / "shards/data_2", [], sidecar, vocab_size=128, eos_id=0, max_length=64)
+    for role, log_prob in (("teacher", teacher_log_prob), ("reference", reference_log_prob)):
+        write_tables(root / "shards", root / role, log_prob)
+    outcome, table = select(root)
+    assert (outcome.counts["kept"], len(table)) == (20, 20)
+    assert pq.read_metadata(next(root.glob("selection-*")) / "data_2.parquet").num_rows == 0
+
+
+def test_a_sidecar_of_other_rows_is_refused(tmp_path):
+    root = setup(tmp_path, per_shard=20)
+    write_rows(tmp_path / "others", random_rows(30), per_shard=20)
+    (tmp_path / "others/data_1.parquet").replace(root / "shards/data_1.parquet")
+    with pytest.raises(ArtefactError, match="do not belong together"):
+        select(root)

@@ -169,6 +169,19 @@ def shard_info(sidecar: ColumnFile) -> ShardInfo:
         raise ArtefactError(f"{sidecar.path}: is not the sidecar of a token shard") from error
 
 
+def check_rows(prefix: Path, in_index: int, in_sidecar: int) -> None:
+    """Index and sidecar have to have the same number of rows.
+
+    Raises:
+        ArtefactError: They have not.
+    """
+    if in_index != in_sidecar:
+        raise ArtefactError(
+            f"{prefix}: the index has {in_index} rows, the sidecar {in_sidecar}; "
+            "they do not belong together. Make the shards again."
+        )
+
+
 class Shard:
     """A token shard opened for reading; ids stay on disk and are mapped.
 
@@ -199,11 +212,7 @@ class Shard:
     def sidecar(self) -> pa.Table:
         """The sidecar's columns, one row per row of the shard."""
         table = ColumnFile(self.prefix.with_suffix(".parquet")).table()
-        if table.num_rows != len(self):
-            raise ArtefactError(
-                f"{self.prefix}: the index has {len(self)} rows, the sidecar {table.num_rows}; "
-                "they do not belong together. Make the shards again."
-            )
+        check_rows(self.prefix, len(self), table.num_rows)
         return table
 
     @cached_property

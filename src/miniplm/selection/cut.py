@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LARGEST_ID = np.iinfo(np.int64).max
+_NO_VALUES = np.empty(0, dtype=np.float64)
+_NO_IDS = np.empty(0, dtype=np.int64)
 _SAMPLE = 1 << 20
 _CAUTION = 8.0
 """Standard errors of a sampled rank left on either side of the cut."""
@@ -111,8 +113,8 @@ class Tally:
             num_usable=sum(tally.num_usable for tally in tallies),
             num_above=sum(tally.num_above for tally in tallies),
             inside=Ranked(
-                np.concatenate([tally.inside.values for tally in tallies]),
-                np.concatenate([tally.inside.ids for tally in tallies]),
+                np.concatenate([_NO_VALUES, *(tally.inside.values for tally in tallies)]),
+                np.concatenate([_NO_IDS, *(tally.inside.ids for tally in tallies)]),
             ),
         )
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miniplm.data.parquet import ColumnFile, places_of
-from miniplm.data.shards import shard_info, shard_prefixes
+from miniplm.data.shards import check_rows, count_rows, shard_info, shard_prefixes
 from miniplm.errors import ArtefactError
 from miniplm.runtime.buffers import Buffers
 from miniplm.scoring.tables import open_scores
@@ -123,6 +123,7 @@ class OpenShard:
         self.shard = shard
         self.sidecar = ColumnFile(shard.prefix.with_suffix(".parquet"))
         self.shard_hash = shard_info(self.sidecar).shard_hash
+        check_rows(shard.prefix, count_rows(shard.prefix), self.sidecar.num_rows)
         self.tables = {
             role: open_scores(path, self.shard_hash) for role, path in shard.table_paths.items()
         }

@@ -5,6 +5,7 @@ what ranks before the cut. Neither the number of shards nor that of workers has 
 """
 
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def select_sequences(
         config: What to keep.
         seed: For the policy `random`.
         folder: Where the selection goes.
-        executor: Runs the shards; has to share memory.
+        executor: Runs the shards.
 
     Raises:
         ArtefactError: Scores are missing or belong to other shards, or none can be compared.
@@ -116,8 +117,8 @@ class _Selector:
 
     def _look(self, shard: ScoredShard) -> Tally:
         """The first rows of a shard."""
-        block = next(shard.open().blocks())
-        return Tally.of(self._rank(block)[0], block.sequence_ids, EVERYTHING)
+        blocks = islice(shard.open().blocks(), 1)
+        return Tally.total([Tally.of(self._rank(b)[0], b.sequence_ids, EVERYTHING) for b in blocks])
 
     def _count(self, bracket: Bracket, step: int) -> Tally:
         return Tally.total(
