@@ -50,7 +50,7 @@ def prepare(_: Clock, *, folder: str, vocab_size: int, num_rows: int, **_others:
         )  # fmt: skip
 
 
-def _model(shape: str, vocab_size: int, dtype: str):
+def make_model(shape: str, vocab_size: int, dtype: str):
     config = ModelConfig.model_validate({"shape": SHAPES[shape]})
     made = model_config(config, vocab_size, LENGTH)
     with torch.device(best_device()):
@@ -64,7 +64,7 @@ def authors(
     """The authors' step by its cost: every row padded to the maximum and given a mask, the model's
     own logits for all positions cast to float32, cross-entropy, and the losses fetched each step.
     """
-    model = _model(shape, vocab_size, dtype)
+    model = make_model(shape, vocab_size, dtype)
 
     def score(name: str) -> list[float]:
         losses: list[float] = []
@@ -103,7 +103,7 @@ def miniplm(
     from miniplm.scoring import tuning
 
     tuning.COMPILING_PAYS_FROM = 0.0 if compiled else float("inf")
-    model = _model(shape, vocab_size, dtype)
+    model = make_model(shape, vocab_size, dtype)
     scorer = ScoringModel(model, shape, str(time.time_ns()), dtype)
     num_bytes_V = np.ones(vocab_size, np.int64)
 

@@ -1,6 +1,7 @@
 """The harness of the benchmarks, and that every bench names functions that are there."""
 
 import importlib
+import mmap
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -59,12 +60,14 @@ def test_a_contender_that_fails_says_why():
 
 
 def test_the_clock_counts_only_the_memory_of_its_block():
-    before = bytearray(64 << 20)
-    del before
+    def touch(num_bytes):  # mapped by hand: an allocator may hand out what it kept
+        with mmap.mmap(-1, num_bytes) as pages:
+            pages.write(b"x" * num_bytes)
+
+    touch(64 << 20)
     with Clock() as clock:
-        inside = bytearray(32 << 20)
-        inside[::4096] = b"x" * len(inside[::4096])
-    assert clock.memory_peak - clock.memory_before == pytest.approx(32 << 20, rel=0.5)
+        touch(32 << 20)
+    assert 32 << 20 <= clock.memory_peak - clock.memory_before < 80 << 20
 
 
 def test_the_plot_is_well_formed():

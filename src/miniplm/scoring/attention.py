@@ -1,7 +1,7 @@
 """Causal attention for bfloat16 on a CPU, in blocks that stay in its cache.
 
 The fused kernel of `torch` is made for GPUs and for CPUs with a matrix unit; on others, products
-of whole blocks of queries with all keys before them are 1.5 times as quick, masked keys left out.
+of whole blocks of queries with all keys before them are quicker, masked keys left out.
 
 Axes: B sequences, H heads, T positions, E width of a head, N = B * H.
 """

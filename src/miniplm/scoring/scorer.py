@@ -78,23 +78,36 @@ def score_with_models(
     """Like `score_shards`, of several models in one pass over the shards.
 
     All of them have to fit in memory together. Batches are those of the model that takes the
-    smallest. Each model's folder is the key.
+    smallest.
+
+    Args:
+        scorers: Each model under the folder its tables go to.
+        shards_folder: Folder of token shards.
+        token_num_bytes_V: Bytes of text that each id stands for, `[V]`.
+        config: Limits; dtypes are the scorers'.
+
+    Returns:
+        What was done, by folder.
+
+    Raises:
+        ModelError: As `score_shards`, of any of the models.
+        ArtefactError: A shard is damaged.
     """
     shards = open_shards(shards_folder)
     total = sum(shard.num_ids - len(shard) for shard in shards)
     flops = {folder: total * _check_and_count(scorer, shards) for folder, scorer in scorers.items()}
-    missing = [shard for shard in shards if _missing(scorers, shard)]
-    num_left = sum(shard.num_ids - len(shard) for shard in missing)
+    missing = [(shard, tables) for shard in shards if (tables := _missing(scorers, shard))]
+    num_left = sum(shard.num_ids - len(shard) for shard, _ in missing)
     left = {folder: value * num_left / max(1, total) for folder, value in flops.items()}
     tuning = _tune_all(scorers, left, config)
     compile_seconds = 0.0
     if tuning.compiled:
-        tuning, compile_seconds = _compile(scorers, missing[0], token_num_bytes_V, tuning)
+        tuning, compile_seconds = _compile(scorers, missing[0][0], token_num_bytes_V, tuning)
     title = ", ".join(scorer.name for scorer in scorers.values())
     with progress(f"score {title}", total, "tokens") as advance:
         advance(total - num_left)
-        for shard in missing:
-            tuning = _score_missing(scorers, shard, token_num_bytes_V, tuning, advance)
+        for shard, tables in missing:
+            tuning = _score_missing(tables, shard, token_num_bytes_V, tuning, advance)
     facts = {
         "batch_tokens": tuning.batch_tokens,
         "compiled": tuning.compiled,
@@ -187,7 +200,7 @@ def _missing(
 
 
 def _score_missing(
-    scorers: Mapping[Path, ScoringModel],
+    missing: Mapping[Path, tuple[ScoringModel, ScoreInfo]],
     shard: Shard,
     token_num_bytes_V: NDArray[np.int64],
     tuning: Tuning,
@@ -198,7 +211,6 @@ def _score_missing(
     Where a device runs out of memory, batches are halved: longest rows come first, so that this
     happens at the start of a shard or not at all.
     """
-    missing = _missing(scorers, shard)
     models = [scorer.model for scorer, _ in missing.values()]
     while True:
         try:
@@ -227,7 +239,19 @@ def score_rows(
     tuning: Tuning,
     advance: Advance,
 ) -> list[pa.Table]:
-    """The score table of one shard for each model, rows in the shard's order."""
+    """The score table of one shard for each model, rows in the shard's order.
+
+    Args:
+        models: On the devices they are to run on.
+        shard: The rows.
+        token_num_bytes_V: Bytes of text that each id stands for, `[V]`.
+        tuning: Size of batches, and whether the models were compiled.
+        advance: Is told of positions as they are done.
+
+    Raises:
+        ModelError: A score is not finite.
+        torch.OutOfMemoryError: A batch does not fit on the device.
+    """
     num_tokens = np.zeros(len(shard), dtype=np.int32)
     num_bytes = np.zeros(len(shard), dtype=np.int64)
     sums: list[list[torch.Tensor]] = [[] for _ in models]
@@ -257,7 +281,9 @@ def _table(
     num_bytes: NDArray[np.int64],
 ) -> pa.Table:
     log_probs = np.empty(len(shard))
-    log_probs[places] = torch.cat([torch.empty(0), *(part.cpu() for part in sums)]).numpy()
+    log_probs[places] = torch.cat(
+        [torch.empty(0, dtype=torch.float64), *(part.cpu() for part in sums)]
+    ).numpy()
     finite = np.isfinite(log_probs)
     if not finite.all():
         bad = shard.sequence_ids[~finite]

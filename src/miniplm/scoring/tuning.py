@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 LARGEST_TEMPORARY = 16 << 20
-"""Bytes of the largest tensor inside a layer, on a CPU: larger ones leave its cache (a teacher of
-50M parameters took 10 % longer with eight rows of 1,024 than with two)."""
+"""Bytes of the largest tensor inside a layer, on a CPU: larger ones leave its cache."""
 
 MOST_POSITIONS = 1 << 16
 """More positions in a batch make no GPU faster."""
@@ -23,7 +22,8 @@ _LIVE_TEMPORARIES = 6
 """Widest tensors of a layer that are alive at a time, with room to spare."""
 
 COMPILING_PAYS_FROM = 600.0
-"""Seconds of expected work; compiling takes 15 to 60 and saves 5 to 25 % (docs/performance.md)."""
+"""Seconds of expected work; compiling takes some ten and saves a few per cent of a big model's
+time, more of a small one's."""
 
 _EXPECTED_UTILISATION = 0.6
 
@@ -90,7 +90,7 @@ def _widest(model: "PreTrainedModel") -> int:
 
 
 def can_compile(device: "torch.device") -> bool:
-    """Whether `torch.compile` finds what it needs: a C++ compiler on a CPU, Triton on a GPU."""
+    """Whether it is worth trying `torch.compile`: not on a CPU without a C++ compiler."""
     if device.type != "cpu":
         return True
     return any(shutil.which(name) for name in ("g++", "clang++"))

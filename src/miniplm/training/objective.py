@@ -10,10 +10,26 @@ import torch
 
 from miniplm.data.loader import IGNORED
 from miniplm.model import hidden_states, output_layer
-from miniplm.scoring.log_probs import chunk_length
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+CHUNK_LOGITS = {"cpu": 1 << 20, "cuda": 1 << 27}
+"""Logits that `chunk_length` allows at a time, by device."""
+
+MIN_CHUNK = 128
+"""Fewer positions than this would read the whole output layer again for too little work."""
+
+
+def chunk_length(vocab_size: int, device: torch.device) -> int:
+    """Positions whose logits over the whole vocabulary are made at a time, where they have to be.
+
+    Example:
+        >>> chunk_length(2048, torch.device("cpu")), chunk_length(151_936, torch.device("cpu"))
+        (512, 128)
+    """
+    return max(MIN_CHUNK, CHUNK_LOGITS.get(device.type, 1 << 20) // vocab_size)
 
 
 class LinearCrossEntropy(torch.autograd.Function):
