@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import export, machine, scoring, selection, tokenization
+from benchmarks import export, machine, output_layer, scoring, selection, tokenization
 from benchmarks.harness import Result, measure
 from benchmarks.plot import ratios_svg
 from benchmarks.setting import Setting
@@ -19,6 +19,7 @@ STAGES = {
     "machine": machine,
     "tokenize": tokenization,
     "score": scoring,
+    "output-layer": output_layer,
     "select": selection,
     "export": export,
 }
@@ -90,12 +91,15 @@ def _write(results: list[Result], path: Path, size: str) -> None:
                 "unit": result.bench.unit,
                 "goal": result.bench.goal,
                 "baseline": result.bench.baseline,
+                "peer": result.bench.peer or result.bench.baseline,
                 "contenders": {
                     name: {
                         "median_rate": result.rate(name),
                         "spread": result.spread(name),
                         "ratio": result.ratio(name),
+                        "ratio_to_peer": result.ratio(name, result.bench.peer),
                         "peak_bytes": result.peak(name),
+                        "device_peak_bytes": result.device_peak(name),
                         "runs": [asdict(one) for one in runs],
                     }
                     for name, runs in result.runs.items()

@@ -37,11 +37,15 @@ class Clock:
         self.seconds = 0.0
         self.memory_before = 0
         self.memory_peak = 0
+        self.device_peak = 0
         self.facts: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
         self.memory_before = _resident("VmRSS")
         _reset_peak()
+        if (torch := _torch_with_gpu()) is not None:
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
         self._started = time.perf_counter()
         return self
 
@@ -51,6 +55,9 @@ class Clock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if (torch := _torch_with_gpu()) is not None:
+            torch.cuda.synchronize()
+            self.device_peak = max(self.device_peak, torch.cuda.max_memory_allocated())
         self.seconds += time.perf_counter() - self._started
         self.memory_peak = max(self.memory_peak, _resident("VmHWM"))
 
@@ -82,6 +89,8 @@ class Bench:
         arguments: Keyword arguments of every contender's function; have to fit in JSON.
         goal: What the project set out to reach, in words, for the table.
         prepare: `module:name` called once with the arguments before the first run.
+        peer: Another contender to show ratios against, a stronger one than the baseline.
+        once: It is not timed but checked: one run is enough.
     """
 
     name: str
@@ -91,11 +100,16 @@ class Bench:
     arguments: Mapping[str, Any] = field(default_factory=dict)
     goal: str = ""
     prepare: str | None = None
+    peer: str | None = None
+    once: bool = False
 
 
 @dataclass(frozen=True)
 class Run:
-    """One measured run; memory in bytes, `memory_before` what was held when the clock started."""
+    """One measured run; memory in bytes, `memory_before` what was held when the clock started.
+
+    `memory_peak` is the most that the process held, `device_peak` the most that a GPU did.
+    """
 
     amount: float
     seconds: float
@@ -103,6 +117,7 @@ class Run:
     memory_peak: int
     children_peak: int
     facts: dict[str, Any]
+    device_peak: int = 0
 
     @property
     def rate(self) -> float:
@@ -126,18 +141,27 @@ class Result:
         rates = [run.rate for run in self.runs[name]]
         return (max(rates) - min(rates)) / statistics.median(rates)
 
-    def ratio(self, name: str) -> float:
-        """Median over the rounds of the rate against the baseline's in the same round."""
-        pairs = zip(self.runs[name], self.runs[self.bench.baseline], strict=True)
+    def ratio(self, name: str, to: str | None = None) -> float:
+        """Median over the rounds of the rate against another's in the same round.
+
+        Args:
+            name: Of a contender.
+            to: Of the other; the baseline if not given.
+        """
+        pairs = zip(self.runs[name], self.runs[to or self.bench.baseline], strict=True)
         return statistics.median(ours.rate / theirs.rate for ours, theirs in pairs)
 
     def peak(self, name: str) -> int:
         """Most memory resident in any run, of the process or the largest of its children."""
         return max(max(run.memory_peak, run.children_peak) for run in self.runs[name])
 
+    def device_peak(self, name: str) -> int:
+        """Most memory of a GPU in any run."""
+        return max(run.device_peak for run in self.runs[name])
+
 
 def measure(bench: Bench, repeats: int, say: Callable[[str], None]) -> Result:
-    """Run all contenders in turn, `repeats` times over.
+    """Run all contenders in turn, `repeats` times over (or once, where that is enough).
 
     Raises:
         RuntimeError: A contender failed; the message ends with what it printed.
@@ -146,6 +170,7 @@ def measure(bench: Bench, repeats: int, say: Callable[[str], None]) -> Result:
         say(f"{bench.name}: preparing")
         _in_process(Contender(bench.prepare), dict(bench.arguments))
     runs: dict[str, list[Run]] = {name: [] for name in bench.contenders}
+    repeats = 1 if bench.once else repeats
     for turn in range(repeats):
         for name, contender in bench.contenders.items():
             run = _in_process(contender, {**bench.arguments, **contender.arguments})
@@ -186,6 +211,7 @@ def _work(task: str) -> None:
         memory_peak=clock.memory_peak,
         children_peak=children,
         facts=clock.facts,
+        device_peak=clock.device_peak,
     )
     Path(answer).write_text(json.dumps(asdict(run)), encoding="utf-8")
 
@@ -199,6 +225,12 @@ def _resident(key: str) -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
     line = next(line for line in lines if line.startswith(key))
     return int(line.split()[1]) * 1024
+
+
+def _torch_with_gpu() -> Any:
+    """torch, if the contender has used it on a GPU."""
+    torch = sys.modules.get("torch")
+    return torch if torch is not None and torch.cuda.is_initialized() else None
 
 
 def _reset_peak() -> None:

@@ -197,6 +197,7 @@ def benches(setting: Setting) -> list[Bench]:
                 contenders={"miniplm": Contender("scoring:agreement")},
                 arguments={"run": str(setting.run)},
                 goal="overlap of the selected sets >= 99.5 %",
+                once=True,
             )
         )
     return made
@@ -228,4 +229,5 @@ def _bench(
         },
         goal=goal,
         prepare="scoring:prepare",
+        peer="authors, memory kept",
     )

@@ -205,5 +205,6 @@ def benches(setting: Setting) -> list[Bench]:
             arguments={"folder": str(setting.folder / "select"), "num_rows": num_rows},
             goal=">= 10x, <= 2 GB",
             prepare="selection:prepare",
+            peer="numpy partition",
         )
     ]

@@ -34,27 +34,35 @@ def _processor() -> str:
 
 
 def print_table(results: Sequence[Result]) -> None:
-    """One line a contender: median rate, spread, ratio to the baseline, share of peak, memory."""
+    """One line a contender: median rate, spread, ratios, share of peak, memory."""
     facts = facts_about_machine()
     device = facts["gpu"] or facts["processor"]
     title = f"{device}, {facts['cores']} cores, torch {facts['torch']}"
     table = Table(title=title, title_justify="left")
-    for heading in ("bench", "way", "rate", "spread", "ratio", "of peak", "memory", "goal"):
+    headings = ["bench", "way", "rate", "spread", "ratio", "to peer", "of peak", "memory", "goal"]
+    if facts["gpu"]:
+        headings.insert(-1, "GPU memory")
+    for heading in headings:
         right = heading not in ("bench", "way", "goal")
         table.add_column(heading, justify="right" if right else "left")
     peak = _matrix_product_peak(results)
     for result in results:
         for index, name in enumerate(result.runs):
-            table.add_row(
+            peer = result.bench.peer
+            cells = [
                 result.bench.name if index == 0 else "",
                 name,
                 f"{_short(result.rate(name))} {result.bench.unit}/s",
                 f"{result.spread(name):.0%}",
                 f"{result.ratio(name):.2f}x",
+                f"{result.ratio(name, peer):.2f}x" if peer else "",
                 _share_of_peak(result, name, peak),
                 f"{result.peak(name) / 1e9:.2f} GB",
                 result.bench.goal if index == 0 else "",
-            )
+            ]
+            if facts["gpu"]:
+                cells.insert(-1, f"{result.device_peak(name) / 1e9:.2f} GB")
+            table.add_row(*cells)
         table.add_section()
     console = Console()
     (console if console.is_terminal else Console(width=180)).print(table)

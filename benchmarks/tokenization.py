@@ -57,6 +57,7 @@ def benches(setting: Setting) -> list[Bench]:
             },
             goal=">= 12x authors; >= 8x tokenizers",
             prepare=prepare,
+            peer="tokenizers",
         )
     ]
 

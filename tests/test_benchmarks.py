@@ -10,7 +10,7 @@ from benchmarks.harness import Bench, Clock, Contender, Result, Run, measure
 from benchmarks.plot import ratios_svg
 from benchmarks.setting import Setting
 
-STAGES = ("machine", "tokenization", "scoring", "selection", "export")
+STAGES = ("machine", "tokenization", "scoring", "output_layer", "selection", "export")
 
 
 def run(amount, seconds):
@@ -35,6 +35,7 @@ def test_ratios_are_taken_round_by_round():
     assert result.ratio("theirs") == pytest.approx(1.0)
     assert result.rate("ours") == pytest.approx(20)
     assert result.spread("theirs") == pytest.approx((10 - 10 / 3) / 10)
+    assert result.ratio("theirs", to="ours") == pytest.approx(0.5)
     assert result.peak("ours") == 10
 
 
@@ -52,6 +53,12 @@ def test_contenders_take_turns_in_processes_of_their_own():
             assert one.amount == 1 << 20
             assert one.seconds > 0
             assert one.memory_peak > 1 << 21
+
+
+def test_what_is_only_checked_runs_once():
+    contenders = {"a": Contender("machine:memory_copy")}
+    bench = Bench("copying", "bytes", "a", contenders, {"num_bytes": 1 << 20}, once=True)
+    assert len(measure(bench, 3, lambda _: None).runs["a"]) == 1
 
 
 def test_a_contender_that_fails_says_why():
