@@ -41,6 +41,7 @@ class Clock:
         self.facts: dict[str, Any] = {}
 
     def __enter__(self) -> Self:
+        os.sync()  # or the disk would still be busy with what the one before has written
         self.memory_before = _resident("VmRSS")
         _reset_peak()
         if (torch := _torch_with_gpu()) is not None:

@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 CostT = TypeVar("CostT", "Cost", "TrainingCosts")
 
-_SECONDS = 0.5
+_SECONDS = 0.3
 """What a measurement takes, about, once warm."""
 
 _EXPECTED_UTILISATION = 0.4
 _FEWEST_POSITIONS = 128
-_SAMPLE_BYTES = 4_000_000
+_SAMPLE_BYTES = 2_500_000
 _WHOLE_MODEL_PARAMS = 5e6
 """Smaller models are measured whole."""
 
