@@ -1,4 +1,4 @@
-"""A few seconds of the work itself, to say how long all of it will take on this machine.
+"""A moment of what models do, to say how long all of it will take on this machine.
 
 Deep models are timed with two and with one of their layers; the rest follows, since time is a
 straight line in the number of layers. Big ones are timed on few positions.
@@ -7,16 +7,11 @@ Axes: B sequences, T positions.
 """
 
 import json
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from miniplm.data.documents import Tally, read_documents
-from miniplm.data.encoder_check import choose_encoder
-from miniplm.data.tokenizer import load_tokenizer, token_table, train_tokenizer
 from miniplm.model import Dtype, build_model, with_layers
 from miniplm.model_size import size_of
 from miniplm.runtime.devices import matrix_product_rate, place
@@ -25,8 +20,6 @@ if TYPE_CHECKING:
     import torch
     from transformers import PretrainedConfig, PreTrainedModel
 
-    from miniplm.data.documents import CorpusConfig
-    from miniplm.data.tokenizer import TokenizerConfig
     from miniplm.training.config import TrainingConfig
 
 CostT = TypeVar("CostT", "Cost", "TrainingCosts")
@@ -36,7 +29,6 @@ _SECONDS = 0.5
 
 _EXPECTED_UTILISATION = 0.4
 _FEWEST_POSITIONS = 128
-_SAMPLE_BYTES = 4_000_000
 _WHOLE_MODEL_PARAMS = 5e6
 """Smaller models are measured whole."""
 
@@ -216,106 +208,3 @@ def _by_depth(config: "PretrainedConfig", measure: Callable[["PretrainedConfig"]
     if model_size(config, 1).num_params < _WHOLE_MODEL_PARAMS:
         return measure(config)
     return measure(two).extrapolated(measure(one), depth - 2)
-
-
-@dataclass(frozen=True)
-class TextCosts:
-    """What tokenising takes, in seconds.
-
-    Args:
-        base: To load and check the tokenizer.
-        read: To read a byte of text.
-        encoded: To encode it.
-        trained: To train the tokenizer on a byte, and read it for that.
-        training_base: Of that training, what does not depend on the text.
-        train_bytes: Bytes that it is trained on, at most; 0 for a released one.
-    """
-
-    base: float
-    read: float
-    encoded: float
-    trained: float = 0.0
-    training_base: float = 0.0
-    train_bytes: int = 0
-
-    def seconds(self, num_bytes: float) -> float:
-        """For a corpus of `num_bytes` of text; a training reads all of it once more.
-
-        Example:
-            >>> costs = TextCosts(base=1.0, read=0.25, encoded=0.25, trained=0.5, train_bytes=10)
-            >>> costs.seconds(20), TextCosts(base=1.0, read=0.25, encoded=0.25).seconds(20)
-            (21.0, 11.0)
-        """
-        seconds = self.base + (self.read + self.encoded) * num_bytes
-        if self.train_bytes:
-            seconds += self.training_base + self.read * num_bytes
-            seconds += self.trained * min(num_bytes, self.train_bytes)
-        return seconds
-
-
-def text_costs(corpus: "CorpusConfig", tokenizer: "TokenizerConfig") -> TextCosts:
-    """Tokenise the beginning of a corpus, and train a tokenizer on two sizes of it if need be.
-
-    Raises what reading the corpus and loading the tokenizer raises.
-    """
-    texts = _first_texts(corpus, _SAMPLE_BYTES)
-    size = max(1, sum(len(text.encode()) for text in texts))
-    read = _seconds(lambda: _first_texts(corpus, _SAMPLE_BYTES)) / size
-    if tokenizer.name is not None:
-        return TextCosts(*_encoding_costs(tokenizer, texts, size, read))
-    with tempfile.TemporaryDirectory() as folder:
-        some = texts[: max(1, len(texts) // 4)]
-        some_size = sum(len(text.encode()) for text in some)
-        quick = _seconds(lambda: train_tokenizer(some, tokenizer.vocab_size, Path(folder)))
-        slow = _seconds(lambda: train_tokenizer(texts, tokenizer.vocab_size, Path(folder)))
-        trained = max(0.0, (slow - quick) / max(1, size - some_size))
-        own = tokenizer.model_copy(update={"name": folder})
-        return TextCosts(
-            *_encoding_costs(own, texts, size, read),
-            trained=trained,
-            training_base=max(0.0, slow - trained * size),
-            train_bytes=tokenizer.train_bytes,
-        )
-
-
-def _encoding_costs(
-    tokenizer: "TokenizerConfig", texts: list[str], size: int, read: float
-) -> tuple[float, float, float]:
-    """The first three fields of `TextCosts`."""
-    started = time.perf_counter()
-    loaded = load_tokenizer(
-        str(tokenizer.name),
-        revision=tokenizer.revision,
-        trust_remote_code=tokenizer.trust_remote_code,
-    )
-    token_table(loaded)
-    encoder = choose_encoder(loaded, texts)
-    base = time.perf_counter() - started
-    return base, read, _seconds(lambda: encoder(texts)) / size
-
-
-def _first_texts(corpus: "CorpusConfig", num_bytes: int) -> list[str]:
-    texts = []
-    for document in read_documents(corpus, Tally()):
-        texts.append(document.text[:num_bytes])
-        num_bytes -= len(texts[-1])
-        if num_bytes <= 0:
-            break
-    return texts
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def resident_bytes() -> int:
-    """Memory that this process holds now, where the system tells, else the most so far."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
