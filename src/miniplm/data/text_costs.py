@@ -8,7 +8,12 @@ from pathlib import Path
 
 from miniplm.data.documents import CorpusConfig, Tally, read_documents
 from miniplm.data.encoder_check import choose_encoder
-from miniplm.data.tokenizer import TokenizerConfig, load_tokenizer, token_table, train_tokenizer
+from miniplm.data.tokenizer import (
+    TokenizerConfig,
+    load_configured_tokenizer,
+    token_table,
+    train_tokenizer,
+)
 
 _SAMPLE_BYTES = 4_000_000
 
@@ -78,11 +83,7 @@ def _encoding_costs(
 ) -> tuple[float, float, float]:
     """The first three fields of `TextCosts`."""
     started = time.perf_counter()
-    loaded = load_tokenizer(
-        str(tokenizer.name),
-        revision=tokenizer.revision,
-        trust_remote_code=tokenizer.trust_remote_code,
-    )
+    loaded = load_configured_tokenizer(tokenizer)
     token_table(loaded)
     encoder = choose_encoder(loaded, texts)
     base = time.perf_counter() - started

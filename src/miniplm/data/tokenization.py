@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miniplm.data.corpus_packing import CorpusPacker, pack_corpus
-from miniplm.data.documents import CorpusConfig, Document, Tally, estimate_bytes, read_documents
+from miniplm.data.documents import (
+    CorpusConfig,
+    Document,
+    Tally,
+    estimate_bytes,
+    read_documents,
+)
 from miniplm.data.packing import PackingConfig
 from miniplm.data.spill import Spill, open_spills
 from miniplm.data.split_shards import write_split
@@ -20,6 +26,7 @@ from miniplm.data.splits import SPLITS, Split, SplitAssigner, SplitsConfig, unit
 from miniplm.data.tokenizer import (
     TokenizerConfig,
     TokenTable,
+    load_configured_tokenizer,
     load_tokenizer,
     token_table,
     train_tokenizer,
@@ -109,9 +116,7 @@ def _make_tokenizer(config: TokenizationConfig, folder: Path) -> "PreTrainedToke
         logger.info("training a tokenizer of %d entries", wanted.vocab_size)
         train_tokenizer(_training_texts(config), wanted.vocab_size, folder)
         return load_tokenizer(folder)
-    tokenizer = load_tokenizer(
-        wanted.name, revision=wanted.revision, trust_remote_code=wanted.trust_remote_code
-    )
+    tokenizer = load_configured_tokenizer(wanted)
     tokenizer.save_pretrained(folder)
     return tokenizer
 
