@@ -15,6 +15,7 @@ import yaml
 from miniplm.data.documents import corpus_fingerprint
 from miniplm.data.tokenization import TOKENIZER_FOLDER, TokenizationConfig, tokenize_corpus
 from miniplm.errors import ConfigError
+from miniplm.export.exporter import SHARDS_FOLDER
 from miniplm.manifest import Outcome, StageSpec, is_complete
 from miniplm.model import Dtype, ModelConfig, load_model
 from miniplm.recipe import CANDIDATES, Recipe, ScorerConfig, StudentConfig
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from miniplm.report.collect import RunFiles
     from miniplm.scoring.scorer import ScoringModel
 
-SHARDS_FOLDER = "shards"
 TEXT = "text"
 PAGE_FORMAT = 1
 """Raised when the page says more from the same results."""
