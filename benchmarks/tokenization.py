@@ -76,7 +76,7 @@ def prepare_full(clock: Clock, paths: list[str], tokenizer: str) -> float:
 
 def _prepare(clock: Clock, paths: list[str], tokenizer: str, *, share: float) -> float:
     """Write the embedded corpus to files and train a tokenizer on it, unless it is there."""
-    from miniplm.data.documents import CorpusConfig, Tally, read_documents
+    from miniplm.data.documents import CorpusConfig, DocumentTally, read_documents
     from miniplm.data.tokenizer import train_tokenizer
 
     folder = Path(paths[0])
@@ -86,7 +86,8 @@ def _prepare(clock: Clock, paths: list[str], tokenizer: str, *, share: float) ->
     with clock:
         texts = []
         files = {}
-        for document in read_documents(CorpusConfig(source="embedded", share=share), Tally()):
+        corpus = CorpusConfig(source="embedded", share=share)
+        for document in read_documents(corpus, DocumentTally()):
             if document.domain not in files:
                 files[document.domain] = (folder / f"{document.domain}.jsonl").open("w")
             row = {"text": document.text, "domain": document.domain, "id": document.id}
@@ -148,11 +149,11 @@ def _stage(clock: Clock, paths: list[str], tokenizer: str) -> float:
 def encoding_alone(clock: Clock, paths: list[str], tokenizer: str) -> float:
     """The fast encoder alone, on text already in memory, in batches as large as the stage's."""
     from miniplm.data.corpus_packing import _batches
-    from miniplm.data.documents import CorpusConfig, Tally, read_documents
+    from miniplm.data.documents import CorpusConfig, DocumentTally, read_documents
     from miniplm.data.encoder_check import choose_encoder
     from miniplm.data.tokenizer import load_tokenizer
 
-    tally = Tally()
+    tally = DocumentTally()
     documents = read_documents(CorpusConfig(paths=tuple(paths)), tally)
     batches = [[document.text for document in batch] for batch in _batches(documents)]
     encoder = choose_encoder(load_tokenizer(tokenizer), batches[0])

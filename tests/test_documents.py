@@ -11,7 +11,7 @@ from miniplm.config import validate
 from miniplm.data.documents import (
     CorpusConfig,
     Document,
-    Tally,
+    DocumentTally,
     corpus_fingerprint,
     estimate_bytes,
     read_documents,
@@ -26,7 +26,7 @@ def corpus(*paths, **fields):
 
 
 def read(config):
-    tally = Tally()
+    tally = DocumentTally()
     return list(read_documents(config, tally)), tally
 
 
@@ -256,7 +256,7 @@ def test_the_message_over_the_limit_names_places_reasons_counts_and_what_to_do(t
 
 def test_the_limit_is_judged_while_reading_from_a_thousand_documents_on(tmp_path):
     path = write_lines(tmp_path / "a.jsonl", [b"{"] * 20 + [GOOD] * 5000)
-    tally = Tally()
+    tally = DocumentTally()
     with pytest.raises(DocumentError, match="20 of the first 1,000 documents are bad"):
         list(read_documents(corpus(path), tally))
     assert (tally.num_documents, tally.num_dropped) == (980, 20)
@@ -266,7 +266,7 @@ def test_the_limit_is_judged_while_reading_from_a_thousand_documents_on(tmp_path
 def test_each_corpus_is_judged_alone_though_the_tally_is_shared(tmp_path):
     clean = write_lines(tmp_path / "clean.jsonl", [GOOD] * 2000)
     dirty = write_lines(tmp_path / "dirty.jsonl", [b"{", GOOD])
-    tally = Tally()
+    tally = DocumentTally()
     list(read_documents(corpus(clean), tally))
     with pytest.raises(DocumentError, match="1 of all 2 documents"):
         list(read_documents(corpus(dirty), tally))
@@ -340,7 +340,7 @@ def test_all_paths_that_lead_nowhere_are_named_at_once_and_before_reading(tmp_pa
     (tmp_path / "b.bin").touch()
     names = ["missing.jsonl", "*.csv", "empty", "notes", "b.bin", "b.*"]
     with pytest.raises(DocumentError) as caught:
-        read_documents(corpus(*(tmp_path / name for name in names)), Tally())
+        read_documents(corpus(*(tmp_path / name for name in names)), DocumentTally())
     lines = str(caught.value).splitlines()
     expected = [
         "missing.jsonl: no such file or folder",

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from miniplm.data.documents import CorpusConfig, Tally, read_documents
+from miniplm.data.documents import CorpusConfig, DocumentTally, read_documents
 from miniplm.data.encoder_check import choose_encoder
 from miniplm.data.tokenizer import (
     TokenizerConfig,
@@ -92,7 +92,7 @@ def _encoding_costs(
 
 def _first_texts(corpus: CorpusConfig, num_bytes: int) -> list[str]:
     texts = []
-    for document in read_documents(corpus, Tally()):
+    for document in read_documents(corpus, DocumentTally()):
         texts.append(document.text[:num_bytes])
         num_bytes -= len(texts[-1])
         if num_bytes <= 0:

@@ -15,7 +15,7 @@ from miniplm.data.corpus_packing import CorpusPacker, pack_corpus
 from miniplm.data.documents import (
     CorpusConfig,
     Document,
-    Tally,
+    DocumentTally,
     estimate_bytes,
     read_documents,
 )
@@ -63,7 +63,7 @@ def tokenize_corpus(config: TokenizationConfig, folder: Path) -> Outcome:
     """
     tokenizer = _make_tokenizer(config, folder / TOKENIZER_FOLDER)
     table = token_table(tokenizer)
-    tally = Tally()
+    tally = DocumentTally()
     with open_spills(folder, SPLITS, table) as spills:
         packer = CorpusPacker(table, config.packing.max_length, spills)
         encoder = _pack(config, tokenizer, packer, tally)
@@ -78,7 +78,7 @@ def _pack(
     config: TokenizationConfig,
     tokenizer: "PreTrainedTokenizerBase",
     packer: CorpusPacker,
-    tally: Tally,
+    tally: DocumentTally,
 ) -> str:
     """Pack the corpora; returns the name of the encoder."""
     assigner = SplitAssigner(config.splits, config.seed)
@@ -95,7 +95,7 @@ def _pack(
 
 
 def _refuse_empty_splits(
-    config: TokenizationConfig, spills: dict[Split, Spill], tally: Tally
+    config: TokenizationConfig, spills: dict[Split, Spill], tally: DocumentTally
 ) -> None:
     wanted: list[Split] = ["candidates"]
     wanted += [split for split in SPLITS[1:] if getattr(config.splits, split) > 0]
@@ -129,7 +129,7 @@ def _training_texts(config: TokenizationConfig) -> Iterator[str]:
     splits = SplitAssigner(config.splits, config.seed)
     with progress("tokenizer", min(budget, total) / 1e6, "MB") as advance:
         first: str | None = None
-        for document in read_documents(config.corpus, Tally()):
+        for document in read_documents(config.corpus, DocumentTally()):
             size = document.num_bytes
             if splits.assign(document.id, document.domain, size) == "held_out":
                 continue
@@ -159,7 +159,7 @@ def _outcome(
     splits: dict[Split, dict[str, int]],
     packer: CorpusPacker,
     table: TokenTable,
-    tally: Tally,
+    tally: DocumentTally,
     encoder: str,
 ) -> Outcome:
     return Outcome(
