@@ -15,11 +15,7 @@ from miniplm.model_size import TRAINING_TO_FORWARD, ModelSize, model_size
 from miniplm.training.checkpoint import TrainingState
 from miniplm.training.config import TrainingConfig
 from miniplm.training.model_card import CardFacts, model_card
-from miniplm.training.trainer import (
-    CHECKPOINTS_FOLDER,
-    HeldOut,
-    train,
-)
+from miniplm.training.trainer import CHECKPOINTS_FOLDER, HeldOut, Trainer
 
 MODEL_FOLDER = "model"
 
@@ -79,7 +75,7 @@ def train_model(
     model.generation_config.pad_token_id = store.eos_id
     model.generation_config.use_cache = True
     model.config.eos_token_id = store.eos_id
-    state = train(
+    trainer = Trainer(
         model,
         store,
         training,
@@ -89,6 +85,7 @@ def train_model(
         held_out=held_out,
         title=f"train {name}",
     )
+    state = trainer.train()
     model.config.use_cache = True
     with quiet_transformers():
         model.cpu().save_pretrained(folder / MODEL_FOLDER)
