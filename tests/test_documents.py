@@ -178,6 +178,14 @@ def test_what_the_fast_parser_refuses_or_rounds_is_read_all_the_same(tmp_path, r
     assert read(corpus(path))[0] == [Document("x", "a", name)]
 
 
+def test_a_long_whole_number_inside_another_field_is_an_id(tmp_path):
+    row = b'{"text": "x", "meta": {"id": 123456789012345678901234567890}}'
+    path = write_lines(tmp_path / "a.jsonl", [row])
+    assert read(corpus(path, id_field="meta.id"))[0] == [
+        Document("x", "a", "123456789012345678901234567890")
+    ]
+
+
 def test_a_surrogate_pair_is_one_character(tmp_path):
     path = write_lines(tmp_path / "a.jsonl", [rb'{"text": "\ud83d\ude00"}'])
     assert read(corpus(path))[0][0].text == "\U0001f600"
