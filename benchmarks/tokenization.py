@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import random
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -174,7 +175,6 @@ def authors(clock: Clock, paths: list[str], tokenizer: str) -> float:
     last sentence end, which it looks for by decoding one id after another from the window's end,
     shuffles the rows and writes them one by one in Megatron's format.
     """
-    from miniplm.data.shards import ids_dtype, index_bytes
     from miniplm.data.tokenizer import load_tokenizer
 
     _warm_up(paths, tokenizer)
@@ -185,24 +185,10 @@ def authors(clock: Clock, paths: list[str], tokenizer: str) -> float:
         context = multiprocessing.get_context("fork")
         with context.Pool(os.cpu_count(), _load_in_worker, (tokenizer,)) as pool:
             for path in _files(paths):
-                left: list[int] = []
-                for size, ids in pool.imap(_encode_line, _lines(path), chunksize=16):
-                    num_bytes += size
-                    left += ids
-                    left.append(loaded.eos_token_id)
-                    while len(left) > MAX_LENGTH:
-                        end = _sentence_end(loaded, left[: MAX_LENGTH + 1])
-                        rows.append(left[:end])
-                        left = left[end:]
-                if len(left) > 1:
-                    rows.append(left)
+                encoded = pool.imap(_encode_line, _lines(path), chunksize=16)
+                num_bytes += _cut_into_rows(loaded, encoded, rows)
         random.Random(1).shuffle(rows)  # noqa: S311
-        dtype = ids_dtype(len(loaded))
-        with (Path(folder) / "data_0.bin").open("wb") as file:
-            for row in rows:
-                file.write(np.array(row, dtype=dtype).tobytes(order="C"))
-        lengths = np.array([len(row) for row in rows], dtype=np.int32)
-        (Path(folder) / "data_0.idx").write_bytes(index_bytes(lengths, dtype))
+        _write_rows(rows, len(loaded), Path(folder))
     clock.facts = {"tokens": sum(map(len, rows)) - len(rows)}
     return num_bytes
 
@@ -220,12 +206,42 @@ def _encode_line(line: bytes) -> tuple[int, list[int]]:
     return len(text.encode()), ids
 
 
+def _cut_into_rows(
+    tokenizer, encoded: Iterable[tuple[int, list[int]]], rows: list[list[int]]
+) -> int:
+    """Join the documents of a file and add their rows; returns their bytes."""
+    num_bytes = 0
+    left: list[int] = []
+    for size, ids in encoded:
+        num_bytes += size
+        left += ids
+        left.append(tokenizer.eos_token_id)
+        while len(left) > MAX_LENGTH:
+            end = _sentence_end(tokenizer, left[: MAX_LENGTH + 1])
+            rows.append(left[:end])
+            left = left[end:]
+    if len(left) > 1:
+        rows.append(left)
+    return num_bytes
+
+
 def _sentence_end(tokenizer, window: list[int]) -> int:
     for index in range(len(window) - 1, 0, -1):
         token = window[index]
         if token == tokenizer.eos_token_id or tokenizer.decode([token])[-1:] in ".!?\n":
             return index + 1
     return len(window)
+
+
+def _write_rows(rows: list[list[int]], vocab_size: int, folder: Path) -> None:
+    from miniplm.data.shards import ids_dtype, index_bytes
+
+    dtype = ids_dtype(vocab_size)
+    with (folder / "data_0.bin").open("wb") as file:
+        for row in rows:
+            file.write(np.array(row, dtype=dtype).tobytes(order="C"))
+    lengths = np.array([len(row) for row in rows], dtype=np.int32)
+    (folder / "data_0.idx").write_bytes(index_bytes(lengths, dtype))
 
 
 # --- what all do --------------------------------------------------------------------------------
