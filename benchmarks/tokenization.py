@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import random
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -77,7 +78,7 @@ def prepare_full(clock: Clock, paths: list[str], tokenizer: str) -> float:
 
 def _prepare(clock: Clock, paths: list[str], tokenizer: str, *, share: float) -> float:
     """Write the embedded corpus to files and train a tokenizer on it, unless it is there."""
-    from miniplm.data.documents import CorpusConfig, Tally, read_documents
+    from miniplm.data.documents import CorpusConfig, DocumentTally, read_documents
     from miniplm.data.tokenizer import train_tokenizer
 
     folder = Path(paths[0])
@@ -87,7 +88,8 @@ def _prepare(clock: Clock, paths: list[str], tokenizer: str, *, share: float) ->
     with clock:
         texts = []
         files = {}
-        for document in read_documents(CorpusConfig(source="embedded", share=share), Tally()):
+        corpus = CorpusConfig(source="embedded", share=share)
+        for document in read_documents(corpus, DocumentTally()):
             if document.domain not in files:
                 files[document.domain] = (folder / f"{document.domain}.jsonl").open("w")
             row = {"text": document.text, "domain": document.domain, "id": document.id}
@@ -149,11 +151,11 @@ def _stage(clock: Clock, paths: list[str], tokenizer: str) -> float:
 def encoding_alone(clock: Clock, paths: list[str], tokenizer: str) -> float:
     """The fast encoder alone, on text already in memory, in batches as large as the stage's."""
     from miniplm.data.corpus_packing import _batches
-    from miniplm.data.documents import CorpusConfig, Tally, read_documents
+    from miniplm.data.documents import CorpusConfig, DocumentTally, read_documents
     from miniplm.data.encoder_check import choose_encoder
     from miniplm.data.tokenizer import load_tokenizer
 
-    tally = Tally()
+    tally = DocumentTally()
     documents = read_documents(CorpusConfig(paths=tuple(paths)), tally)
     batches = [[document.text for document in batch] for batch in _batches(documents)]
     encoder = choose_encoder(load_tokenizer(tokenizer), batches[0])
@@ -174,7 +176,6 @@ def authors(clock: Clock, paths: list[str], tokenizer: str) -> float:
     last sentence end, which it looks for by decoding one id after another from the window's end,
     shuffles the rows and writes them one by one in Megatron's format.
     """
-    from miniplm.data.shards import ids_dtype, index_bytes
     from miniplm.data.tokenizer import load_tokenizer
 
     _warm_up(paths, tokenizer)
@@ -185,24 +186,10 @@ def authors(clock: Clock, paths: list[str], tokenizer: str) -> float:
         context = multiprocessing.get_context("fork")
         with context.Pool(os.cpu_count(), _load_in_worker, (tokenizer,)) as pool:
             for path in _files(paths):
-                left: list[int] = []
-                for size, ids in pool.imap(_encode_line, _lines(path), chunksize=16):
-                    num_bytes += size
-                    left += ids
-                    left.append(loaded.eos_token_id)
-                    while len(left) > MAX_LENGTH:
-                        end = _sentence_end(loaded, left[: MAX_LENGTH + 1])
-                        rows.append(left[:end])
-                        left = left[end:]
-                if len(left) > 1:
-                    rows.append(left)
+                encoded = pool.imap(_encode_line, _lines(path), chunksize=16)
+                num_bytes += _cut_into_rows(loaded, encoded, rows)
         random.Random(1).shuffle(rows)  # noqa: S311
-        dtype = ids_dtype(len(loaded))
-        with (Path(folder) / "data_0.bin").open("wb") as file:
-            for row in rows:
-                file.write(np.array(row, dtype=dtype).tobytes(order="C"))
-        lengths = np.array([len(row) for row in rows], dtype=np.int32)
-        (Path(folder) / "data_0.idx").write_bytes(index_bytes(lengths, dtype))
+        _write_rows(rows, len(loaded), Path(folder))
     clock.facts = {"tokens": sum(map(len, rows)) - len(rows)}
     return num_bytes
 
@@ -220,12 +207,42 @@ def _encode_line(line: bytes) -> tuple[int, list[int]]:
     return len(text.encode()), ids
 
 
+def _cut_into_rows(
+    tokenizer, encoded: Iterable[tuple[int, list[int]]], rows: list[list[int]]
+) -> int:
+    """Join the documents of a file and add their rows; returns their bytes."""
+    num_bytes = 0
+    left: list[int] = []
+    for size, ids in encoded:
+        num_bytes += size
+        left += ids
+        left.append(tokenizer.eos_token_id)
+        while len(left) > MAX_LENGTH:
+            end = _sentence_end(tokenizer, left[: MAX_LENGTH + 1])
+            rows.append(left[:end])
+            left = left[end:]
+    if len(left) > 1:
+        rows.append(left)
+    return num_bytes
+
+
 def _sentence_end(tokenizer, window: list[int]) -> int:
     for index in range(len(window) - 1, 0, -1):
         token = window[index]
         if token == tokenizer.eos_token_id or tokenizer.decode([token])[-1:] in ".!?\n":
             return index + 1
     return len(window)
+
+
+def _write_rows(rows: list[list[int]], vocab_size: int, folder: Path) -> None:
+    from miniplm.data.shards import ids_dtype, index_bytes
+
+    dtype = ids_dtype(vocab_size)
+    with (folder / "data_0.bin").open("wb") as file:
+        for row in rows:
+            file.write(np.array(row, dtype=dtype).tobytes(order="C"))
+    lengths = np.array([len(row) for row in rows], dtype=np.int32)
+    (folder / "data_0.idx").write_bytes(index_bytes(lengths, dtype))
 
 
 # --- what all do --------------------------------------------------------------------------------

@@ -4,9 +4,7 @@ import torch
 
 from conftest import FAMILIES
 from miniplm import calibration
-from miniplm.calibration import Calibration, Cost, TrainingCosts, text_costs
-from miniplm.data.documents import CorpusConfig
-from miniplm.data.tokenizer import TokenizerConfig
+from miniplm.calibration import Calibration, Cost, TrainingCosts
 from miniplm.model import ModelConfig, ShapeConfig, build_model, model_config, with_layers
 from miniplm.training.config import TrainingConfig
 
@@ -83,15 +81,6 @@ def test_timing_waits_for_the_work(monkeypatch):
     calls = []
     Calibration(64)._time(lambda: calls.append(torch.zeros(1)))
     assert len(calls) == 2  # to warm up, and to measure
-
-
-def test_a_corpus_is_read_and_a_tokenizer_trained_for_a_moment(corpus_folder, monkeypatch):
-    monkeypatch.setattr(calibration, "_SAMPLE_BYTES", 20_000)
-    corpus = CorpusConfig(source="files", paths=[str(corpus_folder)])
-    costs = text_costs(corpus, TokenizerConfig(vocab_size=300, train_bytes=1000))
-    assert costs.read > 0
-    assert costs.train_bytes == 1000
-    assert costs.seconds(2e6) > costs.seconds(1e6)
 
 
 def test_a_shape_of_mamba_can_be_measured(monkeypatch):

@@ -11,7 +11,7 @@ from miniplm.config import validate
 from miniplm.data.documents import (
     CorpusConfig,
     Document,
-    Tally,
+    DocumentTally,
     corpus_fingerprint,
     estimate_bytes,
     read_documents,
@@ -26,7 +26,7 @@ def corpus(*paths, **fields):
 
 
 def read(config):
-    tally = Tally()
+    tally = DocumentTally()
     return list(read_documents(config, tally)), tally
 
 
@@ -178,6 +178,14 @@ def test_what_the_fast_parser_refuses_or_rounds_is_read_all_the_same(tmp_path, r
     assert read(corpus(path))[0] == [Document("x", "a", name)]
 
 
+def test_a_long_whole_number_inside_another_field_is_an_id(tmp_path):
+    row = b'{"text": "x", "meta": {"id": 123456789012345678901234567890}}'
+    path = write_lines(tmp_path / "a.jsonl", [row])
+    assert read(corpus(path, id_field="meta.id"))[0] == [
+        Document("x", "a", "123456789012345678901234567890")
+    ]
+
+
 def test_a_surrogate_pair_is_one_character(tmp_path):
     path = write_lines(tmp_path / "a.jsonl", [rb'{"text": "\ud83d\ude00"}'])
     assert read(corpus(path))[0][0].text == "\U0001f600"
@@ -256,7 +264,7 @@ def test_the_message_over_the_limit_names_places_reasons_counts_and_what_to_do(t
 
 def test_the_limit_is_judged_while_reading_from_a_thousand_documents_on(tmp_path):
     path = write_lines(tmp_path / "a.jsonl", [b"{"] * 20 + [GOOD] * 5000)
-    tally = Tally()
+    tally = DocumentTally()
     with pytest.raises(DocumentError, match="20 of the first 1,000 documents are bad"):
         list(read_documents(corpus(path), tally))
     assert (tally.num_documents, tally.num_dropped) == (980, 20)
@@ -266,7 +274,7 @@ def test_the_limit_is_judged_while_reading_from_a_thousand_documents_on(tmp_path
 def test_each_corpus_is_judged_alone_though_the_tally_is_shared(tmp_path):
     clean = write_lines(tmp_path / "clean.jsonl", [GOOD] * 2000)
     dirty = write_lines(tmp_path / "dirty.jsonl", [b"{", GOOD])
-    tally = Tally()
+    tally = DocumentTally()
     list(read_documents(corpus(clean), tally))
     with pytest.raises(DocumentError, match="1 of all 2 documents"):
         list(read_documents(corpus(dirty), tally))
@@ -340,7 +348,7 @@ def test_all_paths_that_lead_nowhere_are_named_at_once_and_before_reading(tmp_pa
     (tmp_path / "b.bin").touch()
     names = ["missing.jsonl", "*.csv", "empty", "notes", "b.bin", "b.*"]
     with pytest.raises(DocumentError) as caught:
-        read_documents(corpus(*(tmp_path / name for name in names)), Tally())
+        read_documents(corpus(*(tmp_path / name for name in names)), DocumentTally())
     lines = str(caught.value).splitlines()
     expected = [
         "missing.jsonl: no such file or folder",

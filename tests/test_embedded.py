@@ -13,7 +13,7 @@ import pytest
 from miniplm.data.documents import (
     CorpusConfig,
     Document,
-    Tally,
+    DocumentTally,
     corpus_fingerprint,
     estimate_bytes,
     read_documents,
@@ -203,7 +203,7 @@ def install(tmp_path):
 
 
 def test_an_installation_gives_its_own_parts_and_nothing_else(install):
-    tally = Tally()
+    tally = DocumentTally()
     documents = list(embedded_documents(tally, install=install))
     made = [document for document in documents if document.domain != "unicode-names"]
     assert [(document.domain, document.id) for document in made] == [
@@ -234,7 +234,8 @@ def test_an_installation_gives_its_own_parts_and_nothing_else(install):
 
 
 def test_declared_encodings_and_line_ends_are_read(install):
-    texts = {document.id: document.text for document in embedded_documents(Tally(), 1.0, install)}
+    documents = embedded_documents(DocumentTally(), 1.0, install)
+    texts = {document.id: document.text for document in documents}
     assert texts["lib2/tests/latin.py"].startswith("# -*- coding: latin-1 -*-\n# \xe9x")
 
 
@@ -243,7 +244,7 @@ def test_a_damaged_wheel_and_damaged_topics_are_counted(install):
     topics = install.stdlib / "pydoc_data" / "topics.py"
     wheel.write_bytes(b"no zip")
     topics.write_text("topics = open('x')\n")
-    tally = Tally()
+    tally = DocumentTally()
     domains = {document.domain for document in embedded_documents(tally, install=install)}
     assert not domains & {"vendored-code", "help-topics"}
     assert tally.places["cannot be read"] == [str(topics), str(wheel)]
@@ -260,7 +261,7 @@ def test_the_fingerprint_follows_the_files(install):
 
 def test_a_python_without_source_is_refused(tmp_path):
     with pytest.raises(DocumentError, match="carries no library source"):
-        next(embedded_documents(Tally(), install=PythonInstall(tmp_path, tmp_path)))
+        next(embedded_documents(DocumentTally(), install=PythonInstall(tmp_path, tmp_path)))
 
 
 # --- the running Python ------------------------------------------------------------------------
@@ -268,7 +269,7 @@ def test_a_python_without_source_is_refused(tmp_path):
 
 @pytest.fixture(scope="module")
 def whole():
-    tally = Tally()
+    tally = DocumentTally()
     return list(read_documents(CorpusConfig(source="embedded"), tally)), tally
 
 
@@ -317,7 +318,7 @@ def test_docstrings_are_not_in_the_code_again(whole):
 def test_a_slice_is_part_of_the_whole_and_the_same_in_every_process(whole):
     documents, _ = whole
     config = CorpusConfig(source="embedded", share=0.05)
-    part = list(read_documents(config, Tally()))
+    part = list(read_documents(config, DocumentTally()))
     assert 0 < len(part) < 0.15 * len(documents)
     positions = {document: number for number, document in enumerate(documents)}
     places = [positions[document] for document in part]
@@ -342,7 +343,7 @@ def digest(config):
     """Hash over a corpus and its fingerprint, to compare between processes."""
     documents = [
         [document.id, document.domain, document.text]
-        for document in read_documents(config, Tally())
+        for document in read_documents(config, DocumentTally())
     ]
     return sha256(json.dumps([documents, corpus_fingerprint(config)]).encode()).hexdigest()
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from miniplm.data import encoder_check
-from miniplm.data.documents import CorpusConfig, Tally, read_documents
+from miniplm.data.documents import CorpusConfig, DocumentTally, read_documents
 from miniplm.data.encoder_check import (
     _HARD_TEXTS,
     choose_encoder,
@@ -27,7 +27,7 @@ REAL = ["gpt2", "whisper-multilingual", "gpt-neox-20b", "dolma2-100k"]
 @pytest.fixture(scope="module")
 def documents():
     corpus = CorpusConfig(source="embedded", share=0.2)
-    return [document.text for document in read_documents(corpus, Tally())]
+    return [document.text for document in read_documents(corpus, DocumentTally())]
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_too_many_characters_that_differ_rule_an_encoder_out(trained, monkeypatc
 def test_real_tokenizers_encode_the_shared_held_out_corpus_alike(shared_data, name):
     tokenizer = load_tokenizer(shared_data / "tokenizers" / name)
     corpus = CorpusConfig(paths=(str(shared_data / "corpus-heldout"),), share=0.3)
-    texts = [document.text for document in read_documents(corpus, Tally())]
+    texts = [document.text for document in read_documents(corpus, DocumentTally())]
     chosen = choose_encoder(tokenizer, texts[:10])
     assert chosen.name.startswith("gigatoken")
     assert differences(chosen, TokenizersEncoder(tokenizer), texts) == []

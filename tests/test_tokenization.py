@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from miniplm.data.documents import CorpusConfig, Tally, read_documents
+from miniplm.data.documents import CorpusConfig, DocumentTally, read_documents
 from miniplm.data.packing import PackingConfig
 from miniplm.data.shards import open_shards
 from miniplm.data.splits import SplitAssigner, SplitsConfig
@@ -56,7 +56,7 @@ def pieces(folder, split):
 def test_documents_stay_whole_in_one_split_and_none_is_lost(tokenized, corpus_folder):
     folder, outcome = tokenized
     documents = list(
-        read_documents(CorpusConfig(source="files", paths=(str(corpus_folder),)), Tally())
+        read_documents(CorpusConfig(source="files", paths=(str(corpus_folder),)), DocumentTally())
     )
     assigner = SplitAssigner(SPLITS, 3)
     dealt = {d.id: assigner.assign(d.id, d.domain, len(d.text.encode())) for d in documents}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from miniplm.data.documents import CorpusConfig, Tally, read_documents
+from miniplm.data.documents import CorpusConfig, DocumentTally, read_documents
 from miniplm.data.packing import PackingConfig
 from miniplm.data.shards import open_shards
 from miniplm.data.splits import SPLITS, SplitAssigner, SplitsConfig
@@ -33,7 +33,7 @@ def reference_rows(config, tokenizer, block):
             rows[split].append((ids, sum(len(texts[token]) for token in ids), domain, names))
             del stream[:end]
 
-    for document in read_documents(config.corpus, Tally()):
+    for document in read_documents(config.corpus, DocumentTally()):
         split = assigner.assign(document.id, document.domain, len(document.text.encode()))
         ids = backend.encode(document.text, add_special_tokens=False).ids
         stream = pending.setdefault((split, document.domain), [])

@@ -20,7 +20,7 @@ from miniplm.training.metrics import read_metrics
 from miniplm.training.objective import SequenceLoss
 from miniplm.training.schedule import cosine_with_warmup
 from miniplm.training.student import TrainInputs, train_model
-from miniplm.training.trainer import HeldOut, budget_steps, train
+from miniplm.training.trainer import HeldOut, Trainer, budget_steps
 
 
 def config(**changes):
@@ -38,10 +38,11 @@ def store(tmp_path):
 
 
 def run(model, store, folder, settings=None, **changes):
-    return train(
+    trainer = Trainer(
         model, store, settings or config(), folder,
         seed=5, forward_flops_per_token=100.0, **changes,
     )  # fmt: skip
+    return trainer.train()
 
 
 # --- order and batches

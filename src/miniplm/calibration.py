@@ -1,4 +1,4 @@
-"""A few seconds of the work itself, to say how long all of it will take on this machine.
+"""A moment of what models do, to say how long all of it will take on this machine.
 
 Deep models are timed with two and with one of their layers; the rest follows, since time is a
 straight line in the number of layers. Big ones are timed on few positions.
@@ -7,27 +7,25 @@ Axes: B sequences, T positions.
 """
 
 import json
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from miniplm.data.documents import Tally, read_documents
-from miniplm.data.encoder_check import choose_encoder
-from miniplm.data.tokenizer import load_tokenizer, token_table, train_tokenizer
+import torch
+
 from miniplm.model import Dtype, build_model, with_layers
-from miniplm.model_size import size_of
-from miniplm.runtime.devices import matrix_product_rate, place
+from miniplm.model_size import model_size, size_of
+from miniplm.runtime.devices import best_device, matrix_product_rate, place
+from miniplm.scoring.forward import sequence_log_probs
+from miniplm.scoring.scorer import prepare_model
+from miniplm.scoring.tuning import bytes_per_position, tune
+from miniplm.training.config import TrainingConfig
+from miniplm.training.objective import SequenceLoss
+from miniplm.training.trainer import make_optimizer, micro_batch_sequences
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PretrainedConfig, PreTrainedModel
-
-    from miniplm.data.documents import CorpusConfig
-    from miniplm.data.tokenizer import TokenizerConfig
-    from miniplm.training.config import TrainingConfig
 
 CostT = TypeVar("CostT", "Cost", "TrainingCosts")
 
@@ -36,7 +34,6 @@ _SECONDS = 0.3
 
 _EXPECTED_UTILISATION = 0.4
 _FEWEST_POSITIONS = 128
-_SAMPLE_BYTES = 2_500_000
 _WHOLE_MODEL_PARAMS = 5e6
 """Smaller models are measured whole."""
 
@@ -91,8 +88,6 @@ class Calibration:
     """
 
     def __init__(self, length: int) -> None:
-        from miniplm.runtime.devices import best_device
-
         self.length = length
         self.device = best_device()
         self.rate = matrix_product_rate(self.device)
@@ -106,7 +101,7 @@ class Calibration:
             self._scoring[key] = _by_depth(config, lambda shape: self._score(shape, dtype))
         return self._scoring[key]
 
-    def training(self, config: "PretrainedConfig", training: "TrainingConfig") -> TrainingCosts:
+    def training(self, config: "PretrainedConfig", training: TrainingConfig) -> TrainingCosts:
         """Costs of training."""
         shape = json.dumps(config.to_dict(), sort_keys=True, default=str)
         key = f"{training.precision} {training.micro_batch_size} {shape}"
@@ -115,12 +110,6 @@ class Calibration:
         return self._training[key]
 
     def _score(self, config: "PretrainedConfig", dtype: Dtype) -> Cost:
-        import torch
-
-        from miniplm.scoring.forward import sequence_log_probs
-        from miniplm.scoring.scorer import prepare_model
-        from miniplm.scoring.tuning import bytes_per_position, tune
-
         model = place(self._build(config).to(getattr(torch, dtype)))
         prepare_model(model)
         batch_tokens = tune(model, flops=0.0).batch_tokens
@@ -128,59 +117,27 @@ class Calibration:
         seconds = self._time(lambda: sequence_log_probs(model, ids_BT, ids_BT))
         return Cost(seconds / ids_BT.numel(), batch_tokens * bytes_per_position(model))
 
-    def _train(self, config: "PretrainedConfig", training: "TrainingConfig") -> TrainingCosts:
-        import torch
-
-        from miniplm.training.objective import SequenceLoss
-        from miniplm.training.trainer import make_optimizer, micro_batch_sequences
-
+    def _train(self, config: "PretrainedConfig", training: TrainingConfig) -> TrainingCosts:
         model = self._build(config).to(self.device).train()
-        loss_model, optimizer = SequenceLoss(model), make_optimizer(model, training)
         most = micro_batch_sequences(training, self.length) * self.length
         ids_BT = self._ids(model, most, 3)
-        weights_B = torch.full((len(ids_BT),), 1 / len(ids_BT), device=self.device)
-        lowered = torch.autocast(
-            self.device.type, torch.bfloat16, enabled=training.precision == "bfloat16"
-        )
-        kept: dict[int, int] = {}
-
-        def forward() -> torch.Tensor:
-            with lowered:
-                loss: torch.Tensor = loss_model(ids_BT, ids_BT, weights_B)
-            return loss
-
-        def step() -> None:
-            torch.nn.utils.clip_grad_norm_(model.parameters(), training.max_grad_norm)
-            optimizer.step()
-
-        def keep(tensor: torch.Tensor) -> torch.Tensor:
-            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            torch.autograd.backward(forward())
-        both = self._time(lambda: torch.autograd.backward(forward()))
-        update = self._time(step)
-        with torch.no_grad():
-            evaluated = self._time(forward)
         num_tokens = ids_BT.numel()
-        weights = sum(p.numel() * p.element_size() for p in model.parameters())
-        saved = max(0, sum(kept.values()) - weights)
+        work = _TrainingWork(model, training, ids_BT)
+        kept = work.kept_bytes()
+        both, update = self._time(work.forward_and_backward), self._time(work.update)
+        evaluated = self._time(work.evaluate)
         return TrainingCosts(
-            Cost(both / num_tokens, saved / num_tokens * most), Cost(update),
-            Cost(evaluated / num_tokens),
-        )  # fmt: skip
+            token=Cost(both / num_tokens, kept / num_tokens * most),
+            step=Cost(update),
+            evaluated_token=Cost(evaluated / num_tokens),
+        )
 
     def _build(self, config: "PretrainedConfig") -> "PreTrainedModel":
-        import torch
-
         with torch.device(self.device):
             return build_model(config, 0)
 
-    def _ids(self, model: "PreTrainedModel", most: int, passes: int) -> "torch.Tensor":
+    def _ids(self, model: "PreTrainedModel", most: int, passes: int) -> torch.Tensor:
         """Ids to work on, `[B, T]`: as many as the work takes at a time, but not for too long."""
-        import torch
-
         flops = passes * size_of(model, self.length).forward_flops_per_token
         affordable = int(_SECONDS * self.rate * _EXPECTED_UTILISATION / flops)
         positions = max(_FEWEST_POSITIONS, min(most, affordable))
@@ -189,7 +146,6 @@ class Calibration:
 
     def _time(self, work: Callable[[], object]) -> float:
         """Median seconds of the work, after a warm-up."""
-        import torch
 
         def once() -> float:
             started = time.perf_counter()
@@ -205,10 +161,53 @@ class Calibration:
         return sorted(times)[len(times) // 2]
 
 
+class _TrainingWork:
+    """The parts of a training step, each to be done again and again on the same ids `[B, T]`."""
+
+    def __init__(
+        self, model: "PreTrainedModel", training: TrainingConfig, ids_BT: torch.Tensor
+    ) -> None:
+        self.model, self.training, self.ids_BT = model, training, ids_BT
+        self.loss_model = SequenceLoss(model)
+        self.optimizer = make_optimizer(model, training)
+        self.weights_B = torch.full((len(ids_BT),), 1 / len(ids_BT), device=ids_BT.device)
+
+    def forward_and_backward(self) -> None:
+        """Add to the gradients."""
+        torch.autograd.backward(self._loss())
+
+    def update(self) -> None:
+        """Clip the gradients and move the weights."""
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.training.max_grad_norm)
+        self.optimizer.step()
+
+    def evaluate(self) -> None:
+        """The loss alone."""
+        with torch.no_grad():
+            self._loss()
+
+    def kept_bytes(self) -> int:
+        """Bytes that the forward pass keeps for the backward pass, weights not counted."""
+        kept: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            self.forward_and_backward()
+        weights: int = sum(p.numel() * p.element_size() for p in self.model.parameters())
+        return max(0, sum(kept.values()) - weights)
+
+    def _loss(self) -> torch.Tensor:
+        enabled = self.training.precision == "bfloat16"
+        with torch.autocast(self.ids_BT.device.type, torch.bfloat16, enabled=enabled):
+            loss: torch.Tensor = self.loss_model(self.ids_BT, self.ids_BT, self.weights_B)
+        return loss
+
+
 def _by_depth(config: "PretrainedConfig", measure: Callable[["PretrainedConfig"], CostT]) -> CostT:
     """The cost of a model, extrapolated from one and two of its layers where it is big."""
-    from miniplm.model_size import model_size
-
     depth = int(config.num_hidden_layers)
     two, one = with_layers(config, 2), with_layers(config, 1)
     if depth <= 2 or two is None or one is None:
@@ -216,106 +215,3 @@ def _by_depth(config: "PretrainedConfig", measure: Callable[["PretrainedConfig"]
     if model_size(config, 1).num_params < _WHOLE_MODEL_PARAMS:
         return measure(config)
     return measure(two).extrapolated(measure(one), depth - 2)
-
-
-@dataclass(frozen=True)
-class TextCosts:
-    """What tokenising takes, in seconds.
-
-    Args:
-        base: To load and check the tokenizer.
-        read: To read a byte of text.
-        encoded: To encode it.
-        trained: To train the tokenizer on a byte, and read it for that.
-        training_base: Of that training, what does not depend on the text.
-        train_bytes: Bytes that it is trained on, at most; 0 for a released one.
-    """
-
-    base: float
-    read: float
-    encoded: float
-    trained: float = 0.0
-    training_base: float = 0.0
-    train_bytes: int = 0
-
-    def seconds(self, num_bytes: float) -> float:
-        """For a corpus of `num_bytes` of text; a training reads all of it once more.
-
-        Example:
-            >>> costs = TextCosts(base=1.0, read=0.25, encoded=0.25, trained=0.5, train_bytes=10)
-            >>> costs.seconds(20), TextCosts(base=1.0, read=0.25, encoded=0.25).seconds(20)
-            (21.0, 11.0)
-        """
-        seconds = self.base + (self.read + self.encoded) * num_bytes
-        if self.train_bytes:
-            seconds += self.training_base + self.read * num_bytes
-            seconds += self.trained * min(num_bytes, self.train_bytes)
-        return seconds
-
-
-def text_costs(corpus: "CorpusConfig", tokenizer: "TokenizerConfig") -> TextCosts:
-    """Tokenise the beginning of a corpus, and train a tokenizer on two sizes of it if need be.
-
-    Raises what reading the corpus and loading the tokenizer raises.
-    """
-    texts = _first_texts(corpus, _SAMPLE_BYTES)
-    size = max(1, sum(len(text.encode()) for text in texts))
-    read = _seconds(lambda: _first_texts(corpus, _SAMPLE_BYTES)) / size
-    if tokenizer.name is not None:
-        return TextCosts(*_encoding_costs(tokenizer, texts, size, read))
-    with tempfile.TemporaryDirectory() as folder:
-        some = texts[: max(1, len(texts) // 4)]
-        some_size = sum(len(text.encode()) for text in some)
-        quick = _seconds(lambda: train_tokenizer(some, tokenizer.vocab_size, Path(folder)))
-        slow = _seconds(lambda: train_tokenizer(texts, tokenizer.vocab_size, Path(folder)))
-        trained = max(0.0, (slow - quick) / max(1, size - some_size))
-        own = tokenizer.model_copy(update={"name": folder})
-        return TextCosts(
-            *_encoding_costs(own, texts, size, read),
-            trained=trained,
-            training_base=max(0.0, slow - trained * size),
-            train_bytes=tokenizer.train_bytes,
-        )
-
-
-def _encoding_costs(
-    tokenizer: "TokenizerConfig", texts: list[str], size: int, read: float
-) -> tuple[float, float, float]:
-    """The first three fields of `TextCosts`."""
-    started = time.perf_counter()
-    loaded = load_tokenizer(
-        str(tokenizer.name),
-        revision=tokenizer.revision,
-        trust_remote_code=tokenizer.trust_remote_code,
-    )
-    token_table(loaded)
-    encoder = choose_encoder(loaded, texts)
-    base = time.perf_counter() - started
-    return base, read, _seconds(lambda: encoder(texts)) / size
-
-
-def _first_texts(corpus: "CorpusConfig", num_bytes: int) -> list[str]:
-    texts = []
-    for document in read_documents(corpus, Tally()):
-        texts.append(document.text[:num_bytes])
-        num_bytes -= len(texts[-1])
-        if num_bytes <= 0:
-            break
-    return texts
-
-
-def _seconds(work: Callable[[], object]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
-def resident_bytes() -> int:
-    """Memory that this process holds now, where the system tells, else the most so far."""
-    try:
-        lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        import resource
-
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))

@@ -272,17 +272,33 @@ def load_model(
         ModelError: It cannot be found or read, or its weights do not fill it.
     """
     import torch
+
+    model, missing = _read_model(
+        name,
+        dtype=getattr(torch, dtype),
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        device_map=device_map,
+    )
+    if missing:
+        raise ModelError(
+            f"{name}: weights are missing ({', '.join(missing[:3])}, ...); the download is "
+            "incomplete"
+        )
+    if device_map is not None:
+        _fetch_from_disk(model.get_input_embeddings())
+        _fetch_from_disk(model.get_output_embeddings())
+    return model.eval()
+
+
+def _read_model(name: str | Path, **options: Any) -> "tuple[PreTrainedModel, list[str]]":  # noqa: ANN401
+    """The model, and the names of weights that its files do not hold."""
     from transformers import AutoModelForCausalLM
 
     try:
         with quiet_transformers():
             model, info = AutoModelForCausalLM.from_pretrained(
-                str(name),
-                dtype=getattr(torch, dtype),
-                revision=revision,
-                trust_remote_code=trust_remote_code,
-                device_map=device_map,
-                output_loading_info=True,
+                str(name), output_loading_info=True, **options
             )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         reason = str(error).strip().partition("\n")[0][:300]
@@ -290,15 +306,7 @@ def load_model(
             f"cannot load the model {str(name)!r}: {reason}. Expected the name of a hub "
             "repository or a folder with config.json and safetensors weights."
         ) from error
-    if info["missing_keys"]:
-        missing = ", ".join(sorted(info["missing_keys"])[:3])
-        raise ModelError(
-            f"{name}: weights are missing ({missing}, ...); the download is incomplete"
-        )
-    if device_map is not None:
-        _fetch_from_disk(model.get_input_embeddings())
-        _fetch_from_disk(model.get_output_embeddings())
-    return model.eval()
+    return model, sorted(info["missing_keys"])
 
 
 def _fetch_from_disk(layer: "torch.nn.Module") -> None:

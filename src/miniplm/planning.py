@@ -11,14 +11,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from miniplm.calibration import Calibration, resident_bytes, text_costs
+from miniplm.calibration import Calibration
 from miniplm.data.documents import estimate_bytes
 from miniplm.data.shards import ids_dtype
+from miniplm.data.text_costs import text_costs
+from miniplm.data.tokenizer import load_configured_tokenizer
 from miniplm.manifest import read_manifest
 from miniplm.model import Dtype, ModelConfig, model_config, released_config
 from miniplm.model_size import TRAINING_TO_FORWARD, ModelSize, model_size
 from miniplm.recipe import CANDIDATES, Recipe
 from miniplm.road import Road, Step
+from miniplm.runtime.memory import resident_bytes
 from miniplm.scaling.regime import TOKENS_PER_PARAM
 from miniplm.training.config import TrainingConfig
 from miniplm.training.trainer import EVALUATIONS
@@ -158,16 +161,7 @@ class _Planner:
         if self.recipe.tokenizer.name is None:
             return self.recipe.tokenizer.vocab_size
         if self._released_vocab_size is None:
-            from miniplm.data.tokenizer import load_tokenizer
-
-            wanted = self.recipe.tokenizer
-            self._released_vocab_size = len(
-                load_tokenizer(
-                    str(wanted.name),
-                    revision=wanted.revision,
-                    trust_remote_code=wanted.trust_remote_code,
-                )
-            )
+            self._released_vocab_size = len(load_configured_tokenizer(self.recipe.tokenizer))
         return self._released_vocab_size
 
     def _size(self, name: str) -> ModelSize:

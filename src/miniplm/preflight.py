@@ -58,14 +58,9 @@ def _check_model(config: ModelConfig, recipe: Recipe) -> None:
 
 
 def _check_tokenizers(recipe: Recipe) -> None:
-    from miniplm.data.tokenizer import check_same_tokenizer, load_tokenizer
+    from miniplm.data.tokenizer import check_same_tokenizer, load_configured_tokenizer
 
-    assert recipe.tokenizer.name is not None
-    ours = load_tokenizer(
-        recipe.tokenizer.name,
-        revision=recipe.tokenizer.revision,
-        trust_remote_code=recipe.tokenizer.trust_remote_code,
-    )
+    ours = load_configured_tokenizer(recipe.tokenizer)
     for role in ("teacher", "reference"):
         config: ModelConfig = getattr(recipe, role)
         if config.name not in (None, recipe.tokenizer.name):

@@ -15,6 +15,8 @@ import yaml
 from miniplm.data.documents import corpus_fingerprint
 from miniplm.data.tokenization import TOKENIZER_FOLDER, TokenizationConfig, tokenize_corpus
 from miniplm.errors import ConfigError
+from miniplm.export.config import TextForm
+from miniplm.export.exporter import SHARDS_FOLDER, export_corpus
 from miniplm.manifest import Outcome, StageSpec, is_complete
 from miniplm.model import Dtype, ModelConfig, load_model
 from miniplm.recipe import CANDIDATES, Recipe, ScorerConfig, StudentConfig
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
     from miniplm.report.collect import RunFiles
     from miniplm.scoring.scorer import ScoringModel
 
-SHARDS_FOLDER = "shards"
 TEXT = "text"
 PAGE_FORMAT = 1
 """Raised when the page says more from the same results."""
@@ -177,43 +178,31 @@ class Road:
         needs: dict[str, Step],
     ) -> Step:
         recipe = self.recipe
+        settings = config.model_dump(mode="json", include={"config_from", "shape"})
+        settings |= {"seed": recipe.seed, "split": split}
+        inputs = {"origin": config.origin_fingerprint}
         if isinstance(config, ScorerConfig):
             assert config.training is not None
             training = config.training
-        else:
+            inputs["tokenize"] = self._splits
+        else:  # students are compared by their losses on held-out text along the way
             training = recipe.student_training(name)
+            settings["held_out"] = recipe.evaluation.held_out_sequences_while_training
+        settings["training"] = training.fingerprinted()
 
         def work(folder: Path) -> Outcome:
             from miniplm.training.student import TrainInputs, train_model
 
-            inputs = TrainInputs(
+            given = TrainInputs(
                 shards=shards,
                 corpus=corpus,
                 tokenizer=self._tokenizer,
                 held_out=self._split("held_out"),
                 held_out_sequences=recipe.evaluation.held_out_sequences_while_training,
             )
-            return train_model(name, config, training, inputs, recipe.seed, folder)
+            return train_model(name, config, training, given, recipe.seed, folder)
 
-        shape = config.model_dump(mode="json", include={"config_from", "shape"})
-        settings: dict[str, object] = {
-            **shape,
-            "training": training.fingerprinted(),
-            "seed": recipe.seed,
-            "split": split,
-        }
-        inputs = {"origin": config.origin_fingerprint}
-        if isinstance(config, ScorerConfig):
-            inputs["tokenize"] = self._splits
-        else:  # students are compared by their losses on held-out text along the way
-            settings["held_out"] = recipe.evaluation.held_out_sequences_while_training
-        return self._add(
-            f"train/{name}",
-            settings,
-            needs,
-            work,
-            inputs,
-        )
+        return self._add(f"train/{name}", settings, needs, work, inputs)
 
     def _add_score(self, role: str) -> Step:
         scoring = self.recipe.scoring
@@ -248,17 +237,8 @@ class Road:
             return select_sequences(shards, teacher, reference, config, recipe.seed, folder)
 
         def export(folder: Path) -> Outcome:
-            from miniplm.export.exporter import export_corpus
-
             shards = self._split(CANDIDATES)
             return export_corpus(shards, selected.folder, folder)
-
-        def export_text(folder: Path) -> Outcome:
-            from miniplm.export.text import export_text as write_text
-
-            assert recipe.export.text is not None
-            shards = exported.folder / SHARDS_FOLDER
-            return write_text(shards, self._tokenizer, recipe.export.text, folder)
 
         selected = self._add(
             f"select/{name}",
@@ -275,14 +255,24 @@ class Road:
             {"tokenize": self._splits},
         )
         if recipe.export.text is not None:
-            self._add(
-                f"{TEXT}/{name}",
-                {"form": recipe.export.text},
-                {"tokenize": self._tokenize, "corpus": exported},
-                export_text,
-                {"tokenize": self._splits},
-            )
+            self._add_text(name, exported, recipe.export.text)
         return exported
+
+    def _add_text(self, name: str, exported: Step, form: TextForm) -> None:
+        """The text of a refined corpus."""
+
+        def work(folder: Path) -> Outcome:
+            from miniplm.export.text import export_text
+
+            return export_text(exported.folder / SHARDS_FOLDER, self._tokenizer, form, folder)
+
+        self._add(
+            f"{TEXT}/{name}",
+            {"form": form},
+            {"tokenize": self._tokenize, "corpus": exported},
+            work,
+            {"tokenize": self._splits},
+        )
 
     def _add_student(self, name: str, config: StudentConfig) -> Step:
         if config.corpus == CANDIDATES:

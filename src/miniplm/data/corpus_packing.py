@@ -13,7 +13,13 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from miniplm.data.documents import CorpusConfig, Document, Tally, estimate_bytes, read_documents
+from miniplm.data.documents import (
+    CorpusConfig,
+    Document,
+    DocumentTally,
+    estimate_bytes,
+    read_documents,
+)
 from miniplm.data.encoder_check import choose_encoder
 from miniplm.data.encoders import Encoder
 from miniplm.data.long_texts import exact_pieces
@@ -93,7 +99,7 @@ def pack_corpus(
     tokenizer: "PreTrainedTokenizerBase",
     packer: CorpusPacker,
     split_for: Callable[[Document], Split],
-    tally: Tally,
+    tally: DocumentTally,
 ) -> str:
     """Read, encode and pack all documents of a corpus.
 

@@ -1,8 +1,8 @@
 """Documents in: which text a corpus is, reading it, its fingerprint and its size.
 
-Bad records are passed over, counted with their reason in a `Tally`, and refused as a whole when
-they are too many. Files are read in sorted order and streamed, so order and memory depend neither
-on the machine nor on the size of the corpus.
+Bad records are passed over, counted with their reason in a `DocumentTally`, and refused as a whole
+when they are too many. Files are read in sorted order and streamed, so order and memory depend
+neither on the machine nor on the size of the corpus.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from miniplm.data.estimates import estimate_text_bytes
 from miniplm.data.files import CorpusFile, find_files
 from miniplm.data.hub import DatasetPlace, dataset_bytes, dataset_listing, dataset_rows
 from miniplm.data.readers import NOT_UTF8, Row, lookup, read_rows
-from miniplm.data.records import Document, Tally, in_share
+from miniplm.data.records import Document, DocumentTally, in_share
 from miniplm.data.splits import source_of
 from miniplm.errors import DocumentError
 from miniplm.manifest import fingerprint, fingerprint_files
@@ -24,7 +24,7 @@ from miniplm.manifest import fingerprint, fingerprint_files
 __all__ = [
     "CorpusConfig",
     "Document",
-    "Tally",
+    "DocumentTally",
     "corpus_fingerprint",
     "estimate_bytes",
     "read_documents",
@@ -101,7 +101,7 @@ class CorpusConfig(Config):
         return self
 
 
-def read_documents(config: CorpusConfig, tally: Tally) -> Iterator[Document]:
+def read_documents(config: CorpusConfig, tally: DocumentTally) -> Iterator[Document]:
     """Read a corpus document by document; paths are looked up at once, text as it is asked for.
 
     Args:
@@ -192,9 +192,11 @@ def _dataset_records(config: CorpusConfig) -> Iterator[Record]:
         yield name, name, domain, row
 
 
-def _judged(records: Iterable[Record], config: CorpusConfig, tally: Tally) -> Iterator[Document]:
+def _judged(
+    records: Iterable[Record], config: CorpusConfig, tally: DocumentTally
+) -> Iterator[Document]:
     """Documents out of records; the limit is for these records, whatever the tally held before."""
-    own = Tally()
+    own = DocumentTally()
     for default_id, place, domain, row in records:
         document_id = _document_id(row, config) or default_id
         if config.share < 1 and not in_share(source_of(document_id), config.share):

@@ -43,7 +43,7 @@ from miniplm.data.embedded_text import (
     split_text,
 )
 from miniplm.data.readers import NOT_UTF8
-from miniplm.data.records import Document, Tally, in_share
+from miniplm.data.records import Document, DocumentTally, in_share
 from miniplm.manifest import fingerprint
 
 RECIPE = 1
@@ -75,7 +75,7 @@ class _Piece:
 
 
 def embedded_documents(
-    tally: Tally, share: float = 1.0, install: PythonInstall | None = None
+    tally: DocumentTally, share: float = 1.0, install: PythonInstall | None = None
 ) -> Iterator[Document]:
     """The documents of the embedded corpus, always in the same order.
 
@@ -128,7 +128,9 @@ def embedded_bytes(install: PythonInstall | None = None) -> int:
     return whole + samples + _LISTING_PER_SOURCE_BYTE * bytecode + _UNICODE_BYTES
 
 
-def _pieces(listing: Listing, wanted: Callable[[str], bool], tally: Tally) -> Iterator[_Piece]:
+def _pieces(
+    listing: Listing, wanted: Callable[[str], bool], tally: DocumentTally
+) -> Iterator[_Piece]:
     disassembled = {part.name for part in to_disassemble(listing)}
     for part in listing.library:
         if part.name == _TOPICS:
@@ -143,7 +145,7 @@ def _pieces(listing: Listing, wanted: Callable[[str], bool], tally: Tally) -> It
     yield from _characters(wanted)
 
 
-def _module(part: Part, disassemble: bool, tally: Tally) -> Iterator[_Piece]:
+def _module(part: Part, disassemble: bool, tally: DocumentTally) -> Iterator[_Piece]:
     content = _read(part, tally)
     text = _decode(content, part, tally)
     if part.name in _TABLE_MODULES or (
@@ -162,7 +164,7 @@ def _module(part: Part, disassemble: bool, tally: Tally) -> Iterator[_Piece]:
         yield _Piece(part.name, "bytecode", "bytecode", listing)
 
 
-def _topics(part: Part, wanted: Callable[[str], bool], tally: Tally) -> Iterator[_Piece]:
+def _topics(part: Part, wanted: Callable[[str], bool], tally: DocumentTally) -> Iterator[_Piece]:
     try:
         topics = help_topics(_read(part, tally))
     except (SyntaxError, ValueError):
@@ -174,7 +176,7 @@ def _topics(part: Part, wanted: Callable[[str], bool], tally: Tally) -> Iterator
             yield _Piece(source, "", "help-topics", text)
 
 
-def _vendored(parts: Sequence[Part], tally: Tally) -> Iterator[_Piece]:
+def _vendored(parts: Sequence[Part], tally: DocumentTally) -> Iterator[_Piece]:
     for wheel in sorted({part.path for part in parts}):
         try:
             archive = zipfile.ZipFile(wheel)
@@ -199,7 +201,7 @@ def _characters(wanted: Callable[[str], bool]) -> Iterator[_Piece]:
             yield _Piece(source, "", "unicode-names", text)
 
 
-def _read(part: Part, tally: Tally) -> bytes:
+def _read(part: Part, tally: DocumentTally) -> bytes:
     """The content of a file; nothing, and counted as bad, where it cannot be read."""
     try:
         return part.path.read_bytes()
@@ -208,7 +210,7 @@ def _read(part: Part, tally: Tally) -> bytes:
         return b""
 
 
-def _decode(content: bytes, part: Part, tally: Tally) -> str:
+def _decode(content: bytes, part: Part, tally: DocumentTally) -> str:
     """Source as text, lines ended by newlines; nothing, and counted as bad, where it cannot be."""
     try:
         encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
@@ -218,7 +220,7 @@ def _decode(content: bytes, part: Part, tally: Tally) -> str:
         return ""
 
 
-def _cut(piece: _Piece, tally: Tally) -> Iterator[Document]:
+def _cut(piece: _Piece, tally: DocumentTally) -> Iterator[Document]:
     """The documents of a piece, numbered behind a `#` where it is more than one."""
     texts = [text for text in split_text(piece.text) if not text.isspace()]
     for number, text in enumerate(texts, start=1):

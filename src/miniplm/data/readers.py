@@ -52,7 +52,7 @@ def read_rows(
         return
     with open_stream(file.path, file.compression) as stream:
         if file.kind == "json":
-            yield from _json_rows(stream)
+            yield from _json_rows(stream, other_fields)
         else:
             yield 0, _text_row(stream, text_field)
 
@@ -77,7 +77,7 @@ def missing_column(place: object, name: str, columns: Sequence[str]) -> Document
     )
 
 
-def _json_rows(stream: BinaryIO) -> Iterator[tuple[int, Row]]:
+def _json_rows(stream: BinaryIO, exact_fields: Sequence[str]) -> Iterator[tuple[int, Row]]:
     number = 0
     while line := stream.readline(MAX_LINE_BYTES + 1):
         number += 1
@@ -87,7 +87,7 @@ def _json_rows(stream: BinaryIO) -> Iterator[tuple[int, Row]]:
             _skip_rest_of_line(stream)
             yield number, TOO_LONG
         elif line.strip():  # an empty line between documents is not a document
-            yield number, json_row(line)
+            yield number, json_row(line, exact_fields)
 
 
 def _skip_rest_of_line(stream: BinaryIO) -> None:
@@ -95,11 +95,16 @@ def _skip_rest_of_line(stream: BinaryIO) -> None:
         pass
 
 
-def json_row(line: bytes) -> Row:
+def json_row(line: bytes, exact_fields: Sequence[str] = ()) -> Row:
     """The row that a line of JSON holds, or why it holds none.
 
     `orjson` reads good lines; what it refuses or cannot represent is left to the standard library,
     which takes half a surrogate pair, whole numbers of any size and NaN.
+
+    Args:
+        line: One line.
+        exact_fields: Fields, by dotted path, whose whole numbers must not be rounded; those of
+            more than 64 bits are, elsewhere.
     """
     try:
         row = orjson.loads(line)
@@ -107,8 +112,9 @@ def json_row(line: bytes) -> Row:
         return _plain_json_row(line)
     if not isinstance(row, dict):
         return NOT_AN_OBJECT
-    for value in row.values():
-        if type(value) is float and abs(value) >= _LARGEST_INT:
+    for name in exact_fields:
+        value = lookup(row, name)
+        if isinstance(value, float) and abs(value) >= _LARGEST_INT:
             return _plain_json_row(line)
     return row
 

@@ -34,7 +34,7 @@ class Document:
 
 
 @dataclass(slots=True)
-class Tally:
+class DocumentTally:
     """What was read so far, counted while `read_documents` runs.
 
     Args:

@@ -12,7 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miniplm.data.corpus_packing import CorpusPacker, pack_corpus
-from miniplm.data.documents import CorpusConfig, Document, Tally, estimate_bytes, read_documents
+from miniplm.data.documents import (
+    CorpusConfig,
+    Document,
+    DocumentTally,
+    estimate_bytes,
+    read_documents,
+)
 from miniplm.data.packing import PackingConfig
 from miniplm.data.spill import Spill, open_spills
 from miniplm.data.split_shards import write_split
@@ -20,6 +26,7 @@ from miniplm.data.splits import SPLITS, Split, SplitAssigner, SplitsConfig, unit
 from miniplm.data.tokenizer import (
     TokenizerConfig,
     TokenTable,
+    load_configured_tokenizer,
     load_tokenizer,
     token_table,
     train_tokenizer,
@@ -56,7 +63,7 @@ def tokenize_corpus(config: TokenizationConfig, folder: Path) -> Outcome:
     """
     tokenizer = _make_tokenizer(config, folder / TOKENIZER_FOLDER)
     table = token_table(tokenizer)
-    tally = Tally()
+    tally = DocumentTally()
     with open_spills(folder, SPLITS, table) as spills:
         packer = CorpusPacker(table, config.packing.max_length, spills)
         encoder = _pack(config, tokenizer, packer, tally)
@@ -71,7 +78,7 @@ def _pack(
     config: TokenizationConfig,
     tokenizer: "PreTrainedTokenizerBase",
     packer: CorpusPacker,
-    tally: Tally,
+    tally: DocumentTally,
 ) -> str:
     """Pack the corpora; returns the name of the encoder."""
     assigner = SplitAssigner(config.splits, config.seed)
@@ -88,7 +95,7 @@ def _pack(
 
 
 def _refuse_empty_splits(
-    config: TokenizationConfig, spills: dict[Split, Spill], tally: Tally
+    config: TokenizationConfig, spills: dict[Split, Spill], tally: DocumentTally
 ) -> None:
     wanted: list[Split] = ["candidates"]
     wanted += [split for split in SPLITS[1:] if getattr(config.splits, split) > 0]
@@ -109,9 +116,7 @@ def _make_tokenizer(config: TokenizationConfig, folder: Path) -> "PreTrainedToke
         logger.info("training a tokenizer of %d entries", wanted.vocab_size)
         train_tokenizer(_training_texts(config), wanted.vocab_size, folder)
         return load_tokenizer(folder)
-    tokenizer = load_tokenizer(
-        wanted.name, revision=wanted.revision, trust_remote_code=wanted.trust_remote_code
-    )
+    tokenizer = load_configured_tokenizer(wanted)
     tokenizer.save_pretrained(folder)
     return tokenizer
 
@@ -124,7 +129,7 @@ def _training_texts(config: TokenizationConfig) -> Iterator[str]:
     splits = SplitAssigner(config.splits, config.seed)
     with progress("tokenizer", min(budget, total) / 1e6, "MB") as advance:
         first: str | None = None
-        for document in read_documents(config.corpus, Tally()):
+        for document in read_documents(config.corpus, DocumentTally()):
             size = document.num_bytes
             if splits.assign(document.id, document.domain, size) == "held_out":
                 continue
@@ -154,7 +159,7 @@ def _outcome(
     splits: dict[Split, dict[str, int]],
     packer: CorpusPacker,
     table: TokenTable,
-    tally: Tally,
+    tally: DocumentTally,
     encoder: str,
 ) -> Outcome:
     return Outcome(

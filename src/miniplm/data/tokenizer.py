@@ -96,6 +96,17 @@ def load_tokenizer(
     return tokenizer
 
 
+def load_configured_tokenizer(config: TokenizerConfig | ModelConfig) -> "PreTrainedTokenizerBase":
+    """Load the tokenizer that a config names, or that comes with the released model it names.
+
+    Raises what `load_tokenizer` raises.
+    """
+    assert config.name is not None
+    return load_tokenizer(
+        config.name, revision=config.revision, trust_remote_code=config.trust_remote_code
+    )
+
+
 def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0].rstrip(".")
 
@@ -215,13 +226,8 @@ def check_same_tokenizer(ours: "PreTrainedTokenizerBase", config: ModelConfig, w
     Raises:
         ModelError: An entry of the corpus's vocabulary has another id, or none.
     """
-    assert config.name is not None
     try:
-        loaded = load_tokenizer(
-            config.name,
-            revision=config.revision,
-            trust_remote_code=config.trust_remote_code,
-        )
+        loaded = load_configured_tokenizer(config)
     except ModelError as error:
         logger.warning("%s: its tokenizer cannot be compared with the corpus's (%s)", what, error)
         return

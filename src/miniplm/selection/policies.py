@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 Policy = Literal["top_ratio", "random", "teacher_only", "reference_only"]
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+GOLDEN_RATIO_64 = np.uint64(0x9E3779B97F4A7C15)
+"""2 ** 64 over the golden ratio: multiples of it are spread evenly (Fibonacci hashing)."""
 
 
 def ranking_values(
@@ -58,7 +59,7 @@ def uniform_by_id(sequence_ids: NDArray[np.int64], seed: int) -> NDArray[np.floa
 
 
 def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    value = value + _GOLDEN
+    value = value + GOLDEN_RATIO_64
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: NDArray[np.uint64] = value ^ (value >> np.uint64(31))

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from miniplm.data.parquet import ColumnFile, write_parquet
 from miniplm.runtime.buffers import Buffers
+from miniplm.selection.policies import GOLDEN_RATIO_64
 from miniplm.selection.scores import Block
 
 SAMPLE_NAME = "sample.parquet"
 SAMPLE_ROWS = 1 << 16
 _BUFFERS = Buffers()
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 def in_sample(sequence_ids: NDArray[np.int64], num_rows: int) -> NDArray[np.int64]:
@@ -32,7 +32,7 @@ def in_sample(sequence_ids: NDArray[np.int64], num_rows: int) -> NDArray[np.int6
         return np.arange(len(sequence_ids))
     limit = np.uint64((SAMPLE_ROWS << 64) // num_rows)
     hashed = _BUFFERS.get("hashed", len(sequence_ids), np.uint64)
-    np.multiply(sequence_ids.view(np.uint64), _GOLDEN, out=hashed)
+    np.multiply(sequence_ids.view(np.uint64), GOLDEN_RATIO_64, out=hashed)
     return np.flatnonzero(hashed < limit)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from miniplm.data.loader import SequenceStore
 from miniplm.data.shards import open_shards, shard_prefixes
@@ -15,11 +15,10 @@ from miniplm.model_size import TRAINING_TO_FORWARD, ModelSize, model_size
 from miniplm.training.checkpoint import TrainingState
 from miniplm.training.config import TrainingConfig
 from miniplm.training.model_card import CardFacts, model_card
-from miniplm.training.trainer import (
-    CHECKPOINTS_FOLDER,
-    HeldOut,
-    train,
-)
+from miniplm.training.trainer import CHECKPOINTS_FOLDER, HeldOut, Trainer
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 MODEL_FOLDER = "model"
 
@@ -72,14 +71,8 @@ def train_model(
     tokenizer = load_tokenizer(inputs.tokenizer)
     shape = model_config(config, store.vocab_size, store.max_length)
     size = model_size(shape, store.max_length)
-    model = build_model(shape, seed)
-    check_vocabulary(model, store.vocab_size, name)
-    check_causal_head(model)
-    model.generation_config.eos_token_id = store.eos_id
-    model.generation_config.pad_token_id = store.eos_id
-    model.generation_config.use_cache = True
-    model.config.eos_token_id = store.eos_id
-    state = train(
+    model = _fresh_model(name, shape, seed, store)
+    trainer = Trainer(
         model,
         store,
         training,
@@ -89,12 +82,9 @@ def train_model(
         held_out=held_out,
         title=f"train {name}",
     )
-    model.config.use_cache = True
-    with quiet_transformers():
-        model.cpu().save_pretrained(folder / MODEL_FOLDER)
-    tokenizer.save_pretrained(folder / MODEL_FOLDER)
+    state = trainer.train()
     facts = _facts(name, size, state, store, inputs, training)
-    write_atomically(folder / MODEL_FOLDER / "README.md", model_card(facts))
+    _save(model, tokenizer, facts, folder / MODEL_FOLDER)
     return Outcome(
         counts={"steps": state.step, "sequences": len(store)},
         num_tokens=state.num_tokens,
@@ -120,6 +110,31 @@ def open_store(folder: Path) -> SequenceStore:
     if len(store) == 0:
         raise ArtefactError(f"{folder}: its token shards hold no sequence to train on")
     return store
+
+
+def _fresh_model(
+    name: str, shape: "PretrainedConfig", seed: int, store: SequenceStore
+) -> "PreTrainedModel":
+    """A model to be trained on these sequences, which ends its texts as they end."""
+    model = build_model(shape, seed)
+    check_vocabulary(model, store.vocab_size, name)
+    check_causal_head(model)
+    model.generation_config.eos_token_id = store.eos_id
+    model.generation_config.pad_token_id = store.eos_id
+    model.generation_config.use_cache = True
+    model.config.eos_token_id = store.eos_id
+    return model
+
+
+def _save(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", facts: CardFacts, folder: Path
+) -> None:
+    """Write a trained model, its tokenizer and its card, ready for inference."""
+    model.config.use_cache = True
+    with quiet_transformers():
+        model.cpu().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    write_atomically(folder / "README.md", model_card(facts))
 
 
 def _held_out(inputs: TrainInputs) -> HeldOut | None:

@@ -80,18 +80,8 @@ def budget_steps(
     return max(1, round(tokens / tokens_per_step))
 
 
-def train(
-    model: "PreTrainedModel",
-    store: SequenceStore,
-    config: TrainingConfig,
-    folder: Path,
-    *,
-    seed: int,
-    forward_flops_per_token: float,
-    held_out: HeldOut | None = None,
-    title: str = "train",
-) -> TrainingState:
-    """Train a model in place, from the last complete checkpoint in `folder` if there is one.
+class Trainer:
+    """Trains one model in place, from the last complete checkpoint in `folder` if there is one.
 
     Args:
         model: Fresh weights, float32.
@@ -102,28 +92,7 @@ def train(
         forward_flops_per_token: For the budget and for the FLOPs in the metrics.
         held_out: Text for the losses along the way.
         title: Of the progress bar.
-
-    Returns:
-        The state after the last step.
-
-    Raises:
-        TrainingError: The loss or the gradient is not finite, or a checkpoint is of no use.
     """
-    run = _Run(model, store, config, folder, seed, forward_flops_per_token, held_out)
-    if config.warmup_steps >= run.num_steps:
-        logger.warning(
-            "%s: %d steps of warm-up, %d steps in all; the learning rate never gets to its peak",
-            title, config.warmup_steps, run.num_steps,
-        )  # fmt: skip
-    state = run.resume()
-    total = run.num_steps * run.tokens_per_step
-    with progress(title, total, "tokens") as advance:
-        advance(state.num_tokens)
-        return run.steps(state, advance)
-
-
-class _Run:
-    """One training run: what stays the same from step to step."""
 
     def __init__(
         self,
@@ -131,12 +100,14 @@ class _Run:
         store: SequenceStore,
         config: TrainingConfig,
         folder: Path,
+        *,
         seed: int,
         forward_flops_per_token: float,
-        held_out: HeldOut | None,
+        held_out: HeldOut | None = None,
+        title: str = "train",
     ) -> None:
         self.store, self.config, self.folder, self.seed = store, config, folder, seed
-        self.held_out = held_out
+        self.held_out, self.title = held_out, title
         self.tokens_per_step = config.global_batch_size * store.mean_num_tokens
         self.num_steps = budget_steps(config.budget, self.tokens_per_step, forward_flops_per_token)
         self.flops_per_token = TRAINING_TO_FORWARD * forward_flops_per_token
@@ -150,7 +121,27 @@ class _Run:
         self.loss_model, self.optimizer = self.accelerator.prepare(SequenceLoss(model), optimizer)
         self.eval_every = config.eval_every_steps or max(1, self.num_steps // EVALUATIONS)
 
-    def resume(self) -> TrainingState:
+    def train(self) -> TrainingState:
+        """Take all steps that are left.
+
+        Returns:
+            The state after the last step.
+
+        Raises:
+            TrainingError: The loss or the gradient is not finite, or a checkpoint is of no use.
+        """
+        if self.config.warmup_steps >= self.num_steps:
+            logger.warning(
+                "%s: %d steps of warm-up, %d steps in all; the learning rate never gets to its "
+                "peak",
+                self.title, self.config.warmup_steps, self.num_steps,
+            )  # fmt: skip
+        state = self._resume()
+        with progress(self.title, self.num_steps * self.tokens_per_step, "tokens") as advance:
+            advance(state.num_tokens)
+            return self._steps(state, advance)
+
+    def _resume(self) -> TrainingState:
         """Go back to the last checkpoint, or start; drops metrics of steps after it."""
         found = checkpoints(self.folder / CHECKPOINTS_FOLDER)
         state = TrainingState(step=0, num_tokens=0, seconds=0.0)
@@ -164,7 +155,7 @@ class _Run:
             drop_metrics_after(self.folder / METRICS_NAME, state.step)
         return state
 
-    def steps(self, state: TrainingState, advance: Advance) -> TrainingState:
+    def _steps(self, state: TrainingState, advance: Advance) -> TrainingState:
         """All steps that are left."""
         started = time.monotonic() - state.seconds
         metrics_path = self.folder / METRICS_NAME

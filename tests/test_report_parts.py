@@ -1,0 +1,172 @@
+import doctest
+import math
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from made_up_report import report, selection
+from miniplm.report import charts, curves, formats, scales, selections, tables
+from miniplm.report.content import CurvePoint, TrainingCurves
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "target", "ticks"),
+    [
+        (0, 10, 6, [0, 2, 4, 6, 8, 10]),
+        (0, 1, 5, [0, 0.2, 0.4, 0.6, 0.8, 1.0]),
+        (-0.42, 0.37, 4, [-0.4, -0.2, 0, 0.2]),
+        (3.31, 3.39, 5, [3.32, 3.34, 3.36, 3.38]),
+        (0, 47_000, 5, [0, 10_000, 20_000, 30_000, 40_000]),
+        (2, 2, 5, [2]),
+        (0.1, 0.7, 6, [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7]),
+    ],
+)
+def test_ticks_are_round_numbers(low, high, target, ticks):
+    assert scales.nice_ticks(low, high, target) == ticks
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(2, 10))
+@settings(max_examples=60, deadline=None)
+def test_ticks_are_few_rising_and_inside(low, span, target):
+    ticks = scales.nice_ticks(low, low + span, target)
+    assert len(ticks) <= target + 1
+    assert ticks == sorted(set(ticks))
+    assert all(low - 1e-6 * span <= tick <= low + span * (1 + 1e-6) for tick in ticks)
+
+
+def test_ticks_of_ratios():
+    assert scales.log_ticks(3, 120) == [5, 10, 20, 50, 100]
+    assert scales.log_ticks(1, 1e6) == [1, 10, 100, 1e3, 1e4, 1e5, 1e6]
+    assert scales.tick_labels([0.5, 1.0, 100.0], log=True) == ["0.5", "1", "100"]
+
+
+def test_tick_labels_share_their_decimals():
+    assert scales.tick_labels([-0.05, 0.0, 0.05]) == ["−0.05", "0.00", "0.05"]
+    assert scales.tick_labels([0.0, 5e12, 1e13], 1e12) == ["0", "5", "10"]
+
+
+def test_an_axis_places_and_clamps():
+    axis = scales.Axis.around([2.0, 4.0], padding=0.5)
+    assert (axis.low, axis.high) == (1.0, 5.0)
+    assert [axis.share(value) for value in (0, 1, 3, 5, 9)] == [0, 0, 0.5, 1, 1]
+    assert scales.Axis(1, 100, log=True).share(10) == pytest.approx(0.5)
+    assert scales.Axis.around([]).share(0.25) == 0.25
+    assert scales.Axis.around([3.0, math.nan]).share(3.0) == pytest.approx(0.5)
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_labels_are_spread_apart_in_their_order(positions):
+    gap = min(8.0, 100 / max(1, len(positions) - 1))
+    moved = scales.spread(positions, 8.0, 0, 100)
+    order = sorted(range(len(positions)), key=lambda index: positions[index])
+    placed = [moved[index] for index in order]
+    assert all(after - before >= gap - 1e-6 for before, after in pairwise(placed))
+    assert all(-1e-6 <= place <= 100 + 1e-6 for place in placed)
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        (formats.short(0), "0"),
+        (formats.short(999), "999"),
+        (formats.short(1_000), "1k"),
+        (formats.short(999_950), "1M"),
+        (formats.short(1_250_000_000), "1.25B"),
+        (formats.short(0.3125), "0.312"),
+        (formats.short(-4_200), "−4.2k"),
+        (formats.flops(3.4e12), "3.4 TFLOPs"),
+        (formats.flops(1.26e21), "1.26 ZFLOPs"),
+        (formats.flops(None), "–"),
+        (formats.flops(0.0), "0 FLOPs"),
+        (formats.flops(math.inf), "∞ FLOPs"),
+        (formats.count(1_234_567), "1,234,567"),
+        (formats.fixed(-0.0001), "0.000"),
+        (formats.fixed(math.nan), "not a number"),
+        (formats.signed(0.0151), "+0.015"),
+        (formats.signed(-0.042), "−0.042"),
+        (formats.signed(0.0004), "0.000"),
+        (formats.signed(None), "–"),
+        (formats.percent(0.5), "50.0 %"),
+        (formats.percent(1.0), "100.0 %"),
+        (formats.percent(0.99999), ">99.9 %"),
+        (formats.duration(59.96), "1 min 0 s"),
+        (formats.duration(3599.7), "1 h 0 min"),
+        (formats.duration(86_399), "1 d 0 h"),
+        (formats.shorten("abcdefgh", 5), "ab…gh"),
+    ],
+)
+def test_numbers_as_people_read_them(shown, expected):
+    assert shown == expected
+
+
+def bars(counts, threshold, num_kept):
+    return selections.kept_per_bin(
+        selection(
+            histogram_edges=[0.0, 1.0, 2.0, 3.0], histogram_counts=counts, threshold=threshold,
+            num_kept=num_kept, num_candidates=sum(counts),
+        )
+    )  # fmt: skip
+
+
+def test_a_bar_that_the_threshold_cuts_is_kept_in_part():
+    assert bars([5, 4, 3], 1.5, 4) == [0, 1, 3]
+    assert bars([5, 4, 3], 1.0, 7) == [0, 4, 3]
+    assert bars([5, 4, 3], -9.0, 12) == [5, 4, 3]
+    assert bars([5, 4, 3], 9.0, 2) == [0, 0, 2]
+
+
+def test_counts_that_a_threshold_cannot_explain_are_not_split():
+    assert bars([5, 4, 3], 0.5, 2) is None
+    assert bars([5, 4, 3], 2.5, 4) is None
+    assert bars([5, 4, 3], None, 7) is None
+
+
+def test_the_gap_is_taken_at_equal_tokens():
+    def point(num_tokens, loss):
+        return CurvePoint(0, num_tokens, 0.0, loss)
+
+    baseline = [point(100, 6.0), point(200, 5.0)]
+    student = [point(50, 7.0), point(100, 6.5), point(150, 5.25), point(300, 4.0)]
+    points = curves.gap_points(TrainingCurves("s", "student", "", [], student), baseline)
+    assert [(each.x, each.y) for each in points] == [(100, 0.5), (150, -0.25)]
+
+
+def test_thin_keeps_both_ends():
+    points = [charts.Point(i, 0.0, "") for i in range(1_000)]
+    kept = curves.thin(points, 5)
+    assert [point.x for point in kept] == [0, 250, 500, 749, 999]
+    assert curves.thin(points[:5], 5) == points[:5]
+
+
+def test_models_are_drawn_alike_everywhere_and_the_baseline_in_the_first_colour():
+    styles = curves.model_styles(report(baseline="miniplm"))
+    assert list(styles)[:4] == ["teacher", "reference", "miniplm", "plain"]
+    assert styles["miniplm"].colour == "c0"
+    assert len({(style.colour, style.marker) for style in styles.values()}) == len(styles)
+
+
+def test_differences_point_by_sign_and_what_rounds_to_nothing_points_nowhere():
+    assert tables.difference(4.9, 5.0, largest=0.1).kind == "better"
+    assert tables.difference(4.9, 5.0, largest=0.1).strength == 40
+    assert tables.difference(5.025, 5.0, largest=0.1).strength == 20
+    assert tables.difference(5.025, 5.0).kind == "worse"
+    assert tables.difference(5.0002, 5.0).kind == "even"
+    assert tables.difference(None, 5.0) is None
+
+
+def test_only_long_texts_get_a_preview():
+    assert selections.preview("short\n") is None
+    assert selections.preview("x" * 500) is None
+    assert selections.preview("x" * 900) == "x" * selections.PREVIEW_CHARACTERS + " …"
+    lines = "\n".join(f"a line of text, number {i}" for i in range(30))
+    assert selections.preview(lines).count("\n") == selections.PREVIEW_LINES - 1
+
+
+@pytest.mark.parametrize("module", [formats, scales, selections, tables])
+def test_examples_in_docstrings_hold(module):
+    failed, tried = doctest.testmod(module)
+    assert failed == 0
+    assert tried > 0
