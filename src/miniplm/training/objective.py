@@ -1,19 +1,15 @@
-"""The plain objective: cross-entropy averaged per token within a sequence, then over sequences.
+"""The loss of training, with its gradients made while logits are at hand.
 
-Axes: B sequences, T positions, N = B * T positions, C positions of a chunk, D hidden width, V
-vocabulary.
+Every method is cross-entropy against some distribution: the corpus's next token (plain), the
+teacher's (knowledge distillation), or a mixture. All are averaged per token within a sequence, then
+over sequences.
+
+Axes: N positions, C positions of a chunk, D hidden width, V vocabulary.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
-
-from miniplm.data.loader import IGNORED
-from miniplm.model import hidden_states, output_layer
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
 
 CHUNK_LOGITS = {"cpu": 1 << 20, "cuda": 1 << 27}
 """Logits that `chunk_length` allows at a time, by device."""
@@ -32,8 +28,42 @@ def chunk_length(vocab_size: int, device: torch.device) -> int:
     return max(MIN_CHUNK, CHUNK_LOGITS.get(device.type, 1 << 20) // vocab_size)
 
 
+class SoftTargets(Protocol):
+    """A teacher's distributions q over the vocabulary for some positions, or estimates of them."""
+
+    def chunk(self, part: slice) -> "SoftChunk":
+        """Those of a chunk of positions."""
+        ...
+
+    def to(self, device: torch.device, *, non_blocking: bool = False) -> "SoftTargets":
+        """The same on another device."""
+        ...
+
+
+class SoftChunk(Protocol):
+    """A teacher's distributions for a chunk of positions."""
+
+    mass_C1: torch.Tensor | float
+    """sum_v q_v of each position: 1, or what an estimate of q adds up to."""
+
+    negative_entropy_C1: torch.Tensor | float
+    """sum_v q_v log q_v, a constant of the loss; 0 where it is not known."""
+
+    def expected(self, logits_CV: torch.Tensor) -> torch.Tensor:
+        """sum_v q_v logit_v, `[C, 1]` float32."""
+        ...
+
+    def subtract_from(self, grad_CV: torch.Tensor, factors_C1: torch.Tensor) -> None:
+        """Take factor * q from a gradient, in place."""
+        ...
+
+
 class LinearCrossEntropy(torch.autograd.Function):
-    """sum_n w_n * cross_entropy(hidden_n @ weight.T + bias, target_n), chunk by chunk.
+    """sum_n w_n * loss_n, from hidden states, chunk by chunk.
+
+    loss = (1 - k) * cross_entropy(target) + k * KL(q || student), with k the share of distillation
+    and q the soft targets; k = 0 without them. Gradient of the logits: w * (m * p - (1 - k) *
+    onehot(target) - k * q), with p the student's distribution and m = 1 - k + k * mass.
 
     The gradients of a chunk are made while its logits are at hand, so logits are neither kept
     for the backward pass nor made twice. Log-sum-exp and loss are float32.
@@ -48,6 +78,8 @@ class LinearCrossEntropy(torch.autograd.Function):
         targets_N: torch.Tensor,
         weights_N: torch.Tensor,
         compute_dtype: torch.dtype,
+        soft: SoftTargets | None = None,
+        kd_ratio: float = 0.0,
     ) -> torch.Tensor:
         """The weighted sum of losses, a float32 scalar; weights are per position."""
         hidden = hidden_ND.to(compute_dtype)
@@ -62,14 +94,14 @@ class LinearCrossEntropy(torch.autograd.Function):
             logits_CV = torch.mm(hidden[part], weight.t()).float()
             if bias_V is not None:
                 logits_CV += bias_V
-            targets_C1, weights_C1 = targets_N[part, None], weights_N[part, None]
-            largest_C1 = logits_CV.amax(dim=1, keepdim=True)
-            picked_C1 = logits_CV.gather(1, targets_C1) - largest_C1
-            exps_CV = logits_CV.sub_(largest_C1).exp_()  # the exponentials serve loss and gradient
-            sums_C1 = exps_CV.sum(dim=1, keepdim=True)
-            total += ((sums_C1.log() - picked_C1) * weights_C1).sum()
-            grad_CV = exps_CV.mul_(weights_C1 / sums_C1)
-            grad_CV.scatter_add_(1, targets_C1, -weights_C1)
+            loss, grad_CV = _loss_and_gradient(
+                logits_CV,
+                targets_N[part, None],
+                weights_N[part, None],
+                None if soft is None else soft.chunk(part),
+                kd_ratio,
+            )
+            total += loss
             if grad_bias is not None:
                 grad_bias += grad_CV.sum(dim=0)
             grad_low_CV = grad_CV.to(compute_dtype)
@@ -83,41 +115,32 @@ class LinearCrossEntropy(torch.autograd.Function):
         """The gradients made in `forward`, times the incoming one."""
         grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
         scaled_bias = None if grad_bias is None else grad_bias * grad
-        return grad_hidden * grad, grad_weight * grad, scaled_bias, None, None, None
+        return grad_hidden * grad, grad_weight * grad, scaled_bias, *[None] * 5
 
 
-class SequenceLoss(torch.nn.Module):
-    """A causal model with its loss, so that wrapping and compiling see one forward pass."""
-
-    def __init__(self, model: "PreTrainedModel") -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, input_ids_BT: torch.Tensor, targets_BT: torch.Tensor, weights_B: torch.Tensor
-    ) -> torch.Tensor:
-        """sum_b weights_b * (mean over the targets of sequence b of the cross-entropy).
-
-        Args:
-            input_ids_BT: Ids, padded on the right.
-            targets_BT: The id to predict, or `IGNORED`.
-            weights_B: Weight of each sequence; 1 / global batch size gives the paper's loss.
-
-        Returns:
-            A float32 scalar, nats.
-        """
-        hidden_BTD = hidden_states(self.model, input_ids_BT)
-        counted_BT = targets_BT != IGNORED
-        per_token_B = weights_B / counted_BT.sum(dim=1).clamp(min=1)
-        # ignored positions go along with weight 0: picking the others out would make tensors of
-        # ever new sizes, which fragments memory on CPU and waits for the device on GPU
-        weights_N = (per_token_B[:, None] * counted_BT).flatten()
-        targets_N = targets_BT.clamp(min=0).flatten()
-        weight_VD, bias_V = output_layer(self.model)
-        autocast = torch.is_autocast_enabled(hidden_BTD.device.type)
-        dtype = torch.get_autocast_dtype(hidden_BTD.device.type) if autocast else weight_VD.dtype
-        with torch.autocast(hidden_BTD.device.type, enabled=False):
-            loss: torch.Tensor = LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-                hidden_BTD.flatten(0, 1), weight_VD, bias_V, targets_N, weights_N, dtype
-            )
-        return loss
+def _loss_and_gradient(
+    logits_CV: torch.Tensor,
+    targets_C1: torch.Tensor,
+    weights_C1: torch.Tensor,
+    soft: SoftChunk | None,
+    kd_ratio: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss of a chunk, and the gradient of its logits, which takes their memory."""
+    largest_C1 = logits_CV.amax(dim=1, keepdim=True)
+    picked_C1 = logits_CV.gather(1, targets_C1) - largest_C1
+    expected_C1 = None if soft is None else soft.expected(logits_CV)
+    exps_CV = logits_CV.sub_(largest_C1).exp_()  # the exponentials serve loss and gradient
+    sums_C1 = exps_CV.sum(dim=1, keepdim=True)
+    losses_C1 = sums_C1.log() - picked_C1
+    if soft is None or expected_C1 is None:
+        grad_CV = exps_CV.mul_(weights_C1 / sums_C1)
+        grad_CV.scatter_add_(1, targets_C1, -weights_C1)
+        return (losses_C1 * weights_C1).sum(), grad_CV
+    normalizers_C1 = sums_C1.log() + largest_C1
+    divergences_C1 = soft.mass_C1 * normalizers_C1 - expected_C1 + soft.negative_entropy_C1
+    masses_C1 = 1 - kd_ratio + kd_ratio * soft.mass_C1
+    grad_CV = exps_CV.mul_(weights_C1 * masses_C1 / sums_C1)
+    grad_CV.scatter_add_(1, targets_C1, -(1 - kd_ratio) * weights_C1)
+    soft.subtract_from(grad_CV, kd_ratio * weights_C1)
+    losses_C1 = (1 - kd_ratio) * losses_C1 + kd_ratio * divergences_C1
+    return (losses_C1 * weights_C1).sum(), grad_CV
