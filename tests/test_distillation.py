@@ -20,14 +20,17 @@ def batch(tmp_path):
 
 
 def by_the_book(student, teacher, batch, kd_ratio):
-    """(1 - k) CE + k KL(teacher || student), over the entries both vocabularies have."""
+    """(1 - k) CE + k CE(teacher), over the entries both vocabularies have.
+
+    The latter is KL(teacher || student) and the teacher's entropy, a constant.
+    """
     logits = student(input_ids=batch.input_ids_BT, use_cache=False).logits
     with torch.no_grad():
         target_logits = teacher(input_ids=batch.input_ids_BT, use_cache=False).logits
     shared = min(logits.shape[2], target_logits.shape[2])
     log_q = target_logits[:, :, :shared].log_softmax(dim=2)
     log_p = logits.log_softmax(dim=2)[:, :, :shared]
-    divergence = (log_q.exp() * (log_q - log_p)).sum(dim=2)
+    divergence = -(log_q.exp() * log_p).sum(dim=2)
     entropy = functional.cross_entropy(
         logits.transpose(1, 2), batch.targets_BT, ignore_index=IGNORED, reduction="none"
     )
@@ -63,7 +66,7 @@ def check(student, reference, teacher, batch, kd_ratio):
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
 
-def test_a_teacher_is_no_part_of_the_student(batch):
+def test_a_teacher_is_no_part_of_the_student():
     student = tiny_model()
     module = StudentLoss(student, LossSettings(0.5), DenseTeacher(tiny_model(seed=7), 128))
     count = sum(parameter.numel() for parameter in student.parameters())
@@ -72,12 +75,11 @@ def test_a_teacher_is_no_part_of_the_student(batch):
     assert not module._teacher[0].model.training
 
 
-def test_distilling_from_itself_has_no_gradient_but_that_of_the_corpus(batch):
+def test_distilling_from_itself_has_no_gradient(batch):
     student = tiny_model()
     module = StudentLoss(student, LossSettings(1.0), DenseTeacher(tiny_model(), 128))
     loss = module(MicroBatch(batch.input_ids_BT, batch.targets_BT, torch.ones(5))).loss
     loss.backward()
-    assert loss.item() == pytest.approx(0.0, abs=1e-4)
     assert max(p.grad.abs().max().item() for p in student.parameters()) < 1e-4
 
 

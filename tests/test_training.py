@@ -22,9 +22,11 @@ from miniplm.training.feed import Feed
 from miniplm.training.held_out import HeldOut
 from miniplm.training.inputs import TrainInputs
 from miniplm.training.metrics import read_metrics
+from miniplm.training.objective import LinearCrossEntropy
 from miniplm.training.schedule import cosine_with_warmup
 from miniplm.training.student import train_model
 from miniplm.training.student_loss import MicroBatch, StudentLoss
+from miniplm.training.targets import HardTargets
 from miniplm.training.trainer import Trainer
 
 
@@ -119,9 +121,8 @@ def test_a_bias_of_the_output_layer_gets_its_gradient():
     weight = torch.randn(7, 4, generator=generator, requires_grad=True)
     bias = torch.randn(7, generator=generator, requires_grad=True)
     targets, weights = torch.arange(9) % 7, torch.rand(9, generator=generator)
-    from miniplm.training.objective import LinearCrossEntropy
-
-    loss = LinearCrossEntropy.apply(hidden, weight, bias, targets, weights, torch.float32)
+    mixture = ((1.0, HardTargets(targets)),)
+    loss = LinearCrossEntropy.apply(hidden, weight, bias, mixture, weights, torch.float32)
     mine = torch.autograd.grad(loss, (hidden, weight, bias))
     logits = hidden @ weight.T + bias
     expected = (

@@ -18,7 +18,7 @@ from miniplm.model import Dtype, build_model, with_layers
 from miniplm.model_size import model_size, size_of
 from miniplm.runtime.devices import best_device, matrix_product_rate, place
 from miniplm.scoring.forward import sequence_log_probs
-from miniplm.scoring.scorer import prepare_model
+from miniplm.scoring.preparation import prepare_model
 from miniplm.scoring.tuning import bytes_per_position, tune
 from miniplm.training.config import TrainingConfig
 from miniplm.training.optimizer import make_optimizer

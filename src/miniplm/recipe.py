@@ -22,9 +22,9 @@ from miniplm.data.tokenizer import TokenizerConfig
 from miniplm.errors import ConfigError
 from miniplm.evaluation.config import EvaluationConfig
 from miniplm.export.config import ExportConfig
+from miniplm.generation.config import GenerationConfig
 from miniplm.methods import method_faults
 from miniplm.model import ModelConfig
-from miniplm.generation.config import GenerationConfig
 from miniplm.scoring.capture_config import CaptureConfig
 from miniplm.scoring.config import ScoringConfig
 from miniplm.selection.config import SelectionConfig

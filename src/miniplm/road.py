@@ -353,7 +353,9 @@ class Road:
             from miniplm.generation.generator import generate_corpus
 
             scorer = self._load("teacher", recipe.scoring.dtype)
-            return generate_corpus(scorer, prompts.shards, config, folder, recipe.seed)
+            return generate_corpus(
+                scorer, prompts.shards, self._token_bytes(), config, folder, recipe.seed
+            )
 
         step = self._add(
             f"generate/{name}",
@@ -506,8 +508,7 @@ def run_files(recipe: Recipe, road: Road | None = None) -> "RunFiles":
     road = road or Road(recipe)
     scorers = {"teacher": recipe.teacher, "reference": recipe.reference}
     origins = {role: scorer.name or f"the {role} split" for role, scorer in scorers.items()}
-    for name, student in recipe.students.items():
-        origins[name] = _origin(recipe, name)
+    origins |= {name: _origin(recipe, name) for name in recipe.students}
     return RunFiles(
         run_dir=road.run_dir,
         title=recipe.name,

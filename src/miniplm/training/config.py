@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from miniplm.config import NOT_FINGERPRINTED, Config, WholeNumber
+from miniplm.training.schedule import Schedule
+from miniplm.training.trackers import TrackerName
 
 
 class BudgetConfig(Config):
@@ -32,7 +34,6 @@ class BudgetConfig(Config):
 
 Method = Literal["plain", "vanilla_kd", "sparse_kd", "seqkd", "minillm"]
 Reweighting = Literal["none", "static", "repeats", "dynamic", "dynamic_tokens"]
-Schedule = Literal["cosine", "linear", "wsd", "constant"]
 
 
 class ReweightingConfig(Config):
@@ -118,8 +119,8 @@ class TrainingConfig(Config):
     keep_every_steps: Annotated[int | None, NOT_FINGERPRINTED] = Field(
         None, ge=1, description="checkpoints at multiples of this are kept for good"
     )
-    trackers: Annotated[list[Literal["tensorboard", "wandb", "trackio"]], NOT_FINGERPRINTED] = (
-        Field([], description="where metrics go besides metrics.jsonl")
+    trackers: Annotated[list[TrackerName], NOT_FINGERPRINTED] = Field(
+        [], description="where metrics go besides metrics.jsonl: tensorboard, wandb"
     )
     log_every_steps: Annotated[int, NOT_FINGERPRINTED] = Field(
         10, ge=1, description="steps between lines of metrics.jsonl"

@@ -13,16 +13,8 @@ from numpy.typing import NDArray
 
 from miniplm.data.loader import SequenceStore
 from miniplm.data.order import Order
-from miniplm.training.objective import SoftTargets
+from miniplm.training.captured import Captured
 from miniplm.training.student_loss import MicroBatch
-
-
-class CapturedTargets(Protocol):
-    """A teacher's stored distributions."""
-
-    def batch(self, indices: NDArray[np.int64], width: int) -> SoftTargets:
-        """Those of some sequences, padded to `width` positions each."""
-        ...
 
 
 class TokenLosses(Protocol):
@@ -49,7 +41,7 @@ class Supplements:
     teacher_losses_M: NDArray[np.float64] | None = None
     num_units_M: NDArray[np.float64] | None = None
     token_losses: TokenLosses | None = None
-    captured: CapturedTargets | None = None
+    captured: Captured | None = None
 
 
 @dataclass(frozen=True)
@@ -111,9 +103,9 @@ class Feed:
 
 
 def on_device(batch: MicroBatch, device: torch.device) -> MicroBatch:
-    """The same batch on a device; does not wait for copies from pinned memory."""
+    """The same batch on a device."""
     moved = {
-        field.name: value.to(device, non_blocking=True)
+        field.name: value.to(device)
         for field in fields(batch)
         if (value := getattr(batch, field.name)) is not None
     }

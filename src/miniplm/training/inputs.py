@@ -9,8 +9,8 @@ from miniplm.data.loader import SequenceStore
 from miniplm.data.order import EpochOrder, MixedOrder, Order
 from miniplm.data.shards import open_shards
 from miniplm.errors import ArtefactError, ConfigError
-from miniplm.scoring.captures import Captured
 from miniplm.scoring.scorer import ScoringModel
+from miniplm.training.captured import Captured
 from miniplm.training.config import TrainingConfig
 from miniplm.training.feed import Feed, Supplements
 from miniplm.training.held_out import HeldOut

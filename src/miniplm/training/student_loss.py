@@ -12,8 +12,9 @@ from miniplm.data.loader import IGNORED
 from miniplm.model import hidden_states, output_layer
 from miniplm.scoring.forward import sequence_log_probs
 from miniplm.scoring.log_probs import target_log_probs
-from miniplm.training.objective import LinearCrossEntropy, SoftTargets
+from miniplm.training.objective import LinearCrossEntropy
 from miniplm.training.reweighting import dynamic_weights, kept_tokens
+from miniplm.training.targets import HardTargets, Mixture, SparseTargets, Targets
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -60,7 +61,7 @@ class MicroBatch:
     units_B: torch.Tensor | None = None
     teacher_losses_B: torch.Tensor | None = None
     teacher_losses_BT: torch.Tensor | None = None
-    soft: SoftTargets | None = None
+    soft: SparseTargets | None = None
 
 
 @dataclass(frozen=True)
@@ -110,10 +111,10 @@ class StudentLoss(torch.nn.Module):
         )
         hidden_ND = hidden_BTD.flatten(0, 1)
         teacher = self._teacher[0]
-        soft = teacher.targets(batch.input_ids_BT) if teacher is not None else batch.soft
+        soft = batch.soft if teacher is None else teacher.targets(batch.input_ids_BT)
         # ignored positions go along with weight 0: picking the others out would make tensors of
         # ever new sizes, which fragments memory on CPU and waits for the device on GPU
-        targets_N = batch.targets_BT.clamp(min=0).flatten()
+        mixture = self._mixture(batch.targets_BT.clamp(min=0).flatten(), soft)
         with torch.autocast(device, enabled=False):
             weights_B, counted_BT = self._weights(batch, hidden_ND, weight_VD, bias_V, dtype)
             per_token_B = weights_B / counted_BT.sum(dim=1).clamp(min=1)
@@ -122,13 +123,17 @@ class StudentLoss(torch.nn.Module):
                 hidden_ND,
                 weight_VD,
                 bias_V,
-                targets_N,
+                mixture,
                 weights_N,
                 dtype,
-                soft,
-                self.settings.kd_ratio,
             )
         return LossSums(loss, weights_B.double().sum(), weights_B.double().square().sum())
+
+    def _mixture(self, ids_N: torch.Tensor, soft: Targets | None) -> Mixture:
+        hard = HardTargets(ids_N)
+        if soft is None:
+            return ((1.0, hard),)
+        return ((1 - self.settings.kd_ratio, hard), (self.settings.kd_ratio, soft))
 
     def log_probs(self, input_ids_BT: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
         """Sum over each sequence's targets of their log-probabilities, `[B]` float64, nats."""

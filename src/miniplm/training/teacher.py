@@ -54,40 +54,24 @@ class DenseTargets:
     weight_VD: torch.Tensor
     bias_V: torch.Tensor | None
 
-    def to(self, device: torch.device, *, non_blocking: bool = False) -> "DenseTargets":
-        """The same on another device."""
-        bias_V = None if self.bias_V is None else self.bias_V.to(device, non_blocking=non_blocking)
-        return DenseTargets(
-            self.hidden_ND.to(device, non_blocking=non_blocking),
-            self.weight_VD.to(device, non_blocking=non_blocking),
-            bias_V,
-        )
-
-    def chunk(self, part: slice) -> "DenseChunk":
-        """Those of a chunk of positions."""
-        logits_CV = torch.mm(self.hidden_ND[part], self.weight_VD.t()).float()
+    def chunk(self, begin: int, end: int) -> "_DenseChunk":
+        """As `training.targets.Targets.chunk`."""
+        logits_CV = torch.mm(self.hidden_ND[begin:end], self.weight_VD.t()).float()
         if self.bias_V is not None:
             logits_CV += self.bias_V
-        return DenseChunk(logits_CV.log_softmax(dim=1))
+        return _DenseChunk(logits_CV.softmax(dim=1))
 
 
-class DenseChunk:
-    """Distributions of a chunk of positions, `[C, V]`."""
+@dataclass(frozen=True)
+class _DenseChunk:
+    probs_CV: torch.Tensor
 
-    mass_C1: torch.Tensor | float = 1.0
+    def mass(self) -> float:
+        return 1.0
 
-    def __init__(self, log_probs_CV: torch.Tensor) -> None:
-        self._probs_CV = log_probs_CV.exp()
-        products_CV = log_probs_CV.nan_to_num_(neginf=0.0).mul_(self._probs_CV)
-        self.negative_entropy_C1: torch.Tensor | float = products_CV.sum(dim=1, keepdim=True)
-        self._room_CV = products_CV
+    def expected(self, values_CV: torch.Tensor) -> torch.Tensor:
+        shared_CV = values_CV[:, : self.probs_CV.shape[1]]
+        return torch.linalg.vecdot(shared_CV, self.probs_CV)[:, None]
 
-    def expected(self, logits_CV: torch.Tensor) -> torch.Tensor:
-        """sum_v q_v logit_v, `[C, 1]` float32."""
-        shared = self._probs_CV.shape[1]
-        torch.mul(logits_CV[:, :shared], self._probs_CV, out=self._room_CV)
-        return self._room_CV.sum(dim=1, keepdim=True)
-
-    def subtract_from(self, grad_CV: torch.Tensor, factors_C1: torch.Tensor) -> None:
-        """Take factor * q from a gradient, in place."""
-        grad_CV[:, : self._probs_CV.shape[1]] -= self._probs_CV.mul_(factors_C1)
+    def subtract(self, grad_CV: torch.Tensor, scale_C1: torch.Tensor) -> None:
+        grad_CV[:, : self.probs_CV.shape[1]] -= self.probs_CV.mul_(scale_C1)

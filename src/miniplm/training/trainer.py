@@ -140,8 +140,9 @@ class Trainer:
             progress(self.title, self.num_steps * self.tokens_per_step, "tokens") as advance,
             appending(metrics_path, enabled=self.parallel.is_main) as write,
             tracking(
-                self.config.trackers if self.parallel.is_main else [],
-                self.folder, self.title, self.config.model_dump(mode="json"),
+                self.config.trackers, self.folder,
+                run_name=self.title, settings=self.config.model_dump(mode="json"),
+                first_step=state.step, enabled=self.parallel.is_main,
             ) as track,
         ):  # fmt: skip
             advance(state.num_tokens)
