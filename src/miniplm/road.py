@@ -252,9 +252,12 @@ class Road:
 
         def given() -> "TrainInputs":
             from miniplm.training.inputs import TrainInputs
-            from miniplm.training.scores import ScoreTables
+            from miniplm.training.scores import Role, ScoreTables
 
-            folders = {role: step.folder for role, step in self._scores.items()}
+            folders: dict[Role, Path] = {
+                "teacher": self._scores["teacher"].folder,
+                "reference": self._scores["reference"].folder,
+            }
             normalization = training.reweighting.normalization
             dtype: Dtype = training.precision
             return TrainInputs(
@@ -489,7 +492,7 @@ def _origin(recipe: Recipe, name: str) -> str:
     if len(parts) > 1:
         shares = student.corpora.values()
         parts = [f"{share:.0%} {part}" for part, share in zip(parts, shares, strict=True)]
-    how = [training.method] if training.method not in ("plain", "seqkd") else []
+    how: list[str] = [training.method] if training.method not in ("plain", "seqkd") else []
     if training.reweighting.kind != "none":
         how.append(f"{training.reweighting.kind} weights")
     return ", ".join([" and ".join(parts), *how])

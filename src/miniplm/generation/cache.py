@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-class RoomyLayer(DynamicLayer):  # type: ignore[misc]  (transformers ships no types)
+class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     """One layer's keys and values, `[B, H, T, E]`: views of tensors made for all T to come.
 
     The layer it stands in for joins old and new at every token, which copies the whole cache each

@@ -95,7 +95,7 @@ def systematic_draws(
     padding = -weights_CV.shape[1] % BLOCK
     if padding:
         weights_CV = torch.nn.functional.pad(weights_CV, (0, padding))
-    weights_CSK = weights_CV.unflatten(1, (-1, BLOCK))
+    weights_CSK = weights_CV.unflatten(1, (-1, BLOCK))  # type: ignore[no-untyped-call]
     ends_CS = weights_CSK.sum(dim=2).double().cumsum_(dim=1)
     steps_N = torch.arange(num_draws, dtype=torch.float64, device=weights_CV.device)
     # below the total also when rounded: N - u is at least 2 ** -32

@@ -21,9 +21,9 @@ from miniplm.runtime.ahead import ahead
 from miniplm.runtime.progress import Advance, progress
 from miniplm.scoring.batches import length_buckets, scoring_batches
 from miniplm.scoring.config import ScoringConfig
-from miniplm.scoring.forward import sequence_log_probs
+from miniplm.scoring.forward import sequence_log_probs, token_log_probs
 from miniplm.scoring.preparation import check_and_count, compile_models, prepare_model
-from miniplm.scoring.tables import SCORE_SCHEMA, ScoreInfo, is_scored, write_scores
+from miniplm.scoring.tables import SCORE_SCHEMA, TOKENS_FIELD, ScoreInfo, is_scored, write_scores
 from miniplm.scoring.tuning import Tuning, halving_batches, tune
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def score_with_models(
         folder: total * check_and_count(scorer.model, scorer.name, shards)
         for folder, scorer in scorers.items()
     }
-    missing = [(shard, tables) for shard in shards if (tables := _missing(scorers, shard))]
+    missing = [(shard, tables) for shard in shards if (tables := _missing(scorers, shard, config))]
     num_left = sum(shard.num_ids - len(shard) for shard, _ in missing)
     left = {folder: value * num_left / max(1, total) for folder, value in flops.items()}
     tuning = _tune_all(scorers, left, config)
@@ -151,13 +151,19 @@ def _compile(
 
 
 def _missing(
-    scorers: Mapping[Path, ScoringModel], shard: Shard
+    scorers: Mapping[Path, ScoringModel], shard: Shard, config: ScoringConfig
 ) -> dict[Path, tuple[ScoringModel, ScoreInfo]]:
     """The tables of a shard that are not there yet, with who is to make them."""
     tables = {
         folder / f"{shard.prefix.name}.parquet": (
             scorer,
-            ScoreInfo(scorer.name, scorer.fingerprint, scorer.dtype, shard.info.shard_hash),
+            ScoreInfo(
+                scorer.name,
+                scorer.fingerprint,
+                scorer.dtype,
+                shard.info.shard_hash,
+                config.per_token,
+            ),
         )
         for folder, scorer in scorers.items()
     }
@@ -173,8 +179,13 @@ def _score_missing(
 ) -> Tuning:
     """Score a shard with the models that have no table of it yet; returns what it took to."""
     models = [scorer.model for scorer, _ in missing.values()]
+    per_token = any(info.per_token for _, info in missing.values())
     tables, tuning = halving_batches(
-        lambda tuned: score_rows(models, shard, token_num_bytes_V, tuned, advance), shard, tuning
+        lambda tuned: score_rows(
+            models, shard, token_num_bytes_V, tuned, advance, per_token=per_token
+        ),
+        shard,
+        tuning,
     )
     for (path, (_, info)), table in zip(missing.items(), tables, strict=True):
         write_scores(path, table, info)
@@ -187,6 +198,8 @@ def score_rows(
     token_num_bytes_V: NDArray[np.int64],
     tuning: Tuning,
     advance: Advance,
+    *,
+    per_token: bool = False,
 ) -> list[pa.Table]:
     """The score table of one shard for each model, rows in the shard's order.
 
@@ -196,6 +209,7 @@ def score_rows(
         token_num_bytes_V: Bytes of text that each id stands for, `[V]`.
         tuning: Size of batches, and whether the models were compiled.
         advance: Is told of positions as they are done.
+        per_token: With the column `token_log_probs`.
 
     Raises:
         ModelError: A score is not finite.
@@ -204,6 +218,7 @@ def score_rows(
     num_tokens = np.zeros(len(shard), dtype=np.int32)
     num_bytes = np.zeros(len(shard), dtype=np.int64)
     sums: list[list[torch.Tensor]] = [[] for _ in models]
+    tokens: list[dict[int, NDArray[np.float16]]] = [{} for _ in models]
     order = []
     buckets = length_buckets(shard.lengths, tuning.batch_tokens, shard.info.max_length)
     with ahead(scoring_batches(shard, buckets, token_num_bytes_V), depth=2) as batches:
@@ -211,15 +226,41 @@ def score_rows(
             order.append(batch.places)
             num_tokens[batch.places] = batch.num_tokens_B
             num_bytes[batch.places] = batch.num_bytes_B
-            for model, done in zip(models, sums, strict=True):
-                done.append(
-                    sequence_log_probs(
-                        model, batch.input_ids_BT, batch.targets_BT, compiled=tuning.compiled
-                    )
+            for model, done, kept in zip(models, sums, tokens, strict=True):
+                log_probs_BT = token_log_probs(
+                    model, batch.input_ids_BT, batch.targets_BT, compiled=tuning.compiled
                 )
+                done.append(log_probs_BT.sum(dim=1, dtype=torch.float64))
+                if per_token:
+                    kept.update(_by_row(log_probs_BT, batch.places, shard.lengths))
             advance(batch.num_positions)
     places = np.concatenate([*order, np.empty(0, np.int64)])
-    return [_table(shard, places, done, num_tokens, num_bytes) for done in sums]
+    tables = [_table(shard, places, done, num_tokens, num_bytes) for done in sums]
+    if not per_token:
+        return tables
+    return [
+        table.append_column(TOKENS_FIELD, _token_column(kept))
+        for table, kept in zip(tables, tokens, strict=True)
+    ]
+
+
+def _by_row(
+    log_probs_BT: torch.Tensor, places_B: NDArray[np.int64], lengths: NDArray[np.int32]
+) -> dict[int, NDArray[np.float16]]:
+    """The log-probabilities of each row's predicted tokens, by its place in the shard."""
+    rows = log_probs_BT.half().cpu().numpy()
+    return {
+        place: row[: lengths[place] - 1].copy()
+        for place, row in zip(places_B.tolist(), rows, strict=True)
+    }
+
+
+def _token_column(rows: Mapping[int, NDArray[np.float16]]) -> pa.LargeListArray:
+    """Lists of numbers in the order of places."""
+    ordered = [rows[place] for place in range(len(rows))]
+    ends = np.cumsum([0, *map(len, ordered)])
+    values = np.concatenate([np.empty(0, np.float16), *ordered])
+    return pa.LargeListArray.from_arrays(pa.array(ends), pa.array(values))
 
 
 def _table(

@@ -19,8 +19,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import save_file
-from torch.distributed import checkpoint as distributed_checkpoint
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.hf_storage import (
+    HuggingFaceStorageReader,
+    HuggingFaceStorageWriter,
+)
+from torch.distributed.checkpoint.metadata import TensorStorageMetadata
+from torch.distributed.checkpoint.state_dict_loader import load as load_distributed
+from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
 from miniplm.errors import TrainingError
 from miniplm.manifest import changed_fields, remove_folder
@@ -93,10 +99,8 @@ class Checkpoints:
         parallel.wait_for_all()
         tensors = _tensors(student, optimizer)
         if parallel.sharded:
-            writer = distributed_checkpoint.HuggingFaceStorageWriter(
-                str(temporary), save_distributed=True
-            )
-            distributed_checkpoint.save(tensors, storage_writer=writer)
+            writer = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
+            save_distributed(tensors, storage_writer=writer)
         elif parallel.is_main:
             save_file(_contiguous(tensors), temporary / "state.safetensors")
         if parallel.is_main:
@@ -128,10 +132,10 @@ class Checkpoints:
         state = self._read_state(path)
         _prepare_moments(optimizer)
         tensors = _tensors(student, optimizer)
-        reader = distributed_checkpoint.HuggingFaceStorageReader(str(path))
+        reader = HuggingFaceStorageReader(str(path))
         try:
             _check_shapes(path, tensors, reader)
-            distributed_checkpoint.load(tensors, storage_reader=reader, no_dist=parallel.world == 1)
+            load_distributed(tensors, storage_reader=reader, no_dist=parallel.world == 1)
         except (OSError, ValueError, KeyError, SafetensorError, CheckpointException) as error:
             raise TrainingError(_unreadable(path, error)) from error
         torch.set_rng_state(tensors[_RANDOM_STATE])
@@ -208,10 +212,14 @@ def _sync(path: Path) -> None:
 def _check_shapes(
     path: Path,
     tensors: Mapping[str, torch.Tensor],
-    reader: distributed_checkpoint.HuggingFaceStorageReader,
+    reader: HuggingFaceStorageReader,
 ) -> None:
     stored = reader.read_metadata().state_dict_metadata
-    found = {name: tuple(entry.size) for name, entry in stored.items()}  # type: ignore[union-attr]
+    found = {
+        name: tuple(entry.size)
+        for name, entry in stored.items()
+        if isinstance(entry, TensorStorageMetadata)
+    }
     if {name: tuple(value.shape) for name, value in tensors.items()} != found:
         raise TrainingError(
             f"the checkpoint {path} belongs to a model of another shape. Delete the folder "
@@ -219,7 +227,7 @@ def _check_shapes(
         )
 
 
-def _unreadable(path: Path, error: Exception) -> str:
+def _unreadable(path: Path, error: BaseException) -> str:
     return (
         f"the checkpoint {path} cannot be read ({error}). Delete it to go on from an earlier "
         "one, or from the start."

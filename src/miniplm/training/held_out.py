@@ -39,4 +39,4 @@ class HeldOut:
                 sums[1] += batch.num_tokens_B.sum()
         student.train()
         total, num_tokens = parallel.sum(sums).tolist()
-        return total / max(1.0, num_tokens)
+        return float(total / max(1.0, num_tokens))

@@ -95,8 +95,8 @@ class Parallel:
         )
 
         options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-        state: dict[str, torch.Tensor] = get_model_state_dict(model, options=options)
-        return state
+        state = get_model_state_dict(model, options=options)
+        return {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
 
     def wait_for_all(self) -> None:
         """Go on when every process is here."""

@@ -35,8 +35,9 @@ def static_weights(
     mean = difference_M[known].mean() if known.any() else 0.0
     exponents = np.where(known, (difference_M - mean) / temperature, 0.0)
     limit = np.log(clip)
-    weights: NDArray[np.float64] = np.exp(np.clip(exponents, -limit, limit))
-    return weights / weights.mean()
+    weights = np.exp(np.clip(exponents, -limit, limit))
+    scaled: NDArray[np.float64] = weights / weights.mean()
+    return scaled
 
 
 def repeated(weights_M: NDArray[np.float64], seed: int, epoch: int) -> NDArray[np.int64]:

@@ -71,7 +71,8 @@ class _DenseChunk:
 
     def expected(self, values_CV: torch.Tensor) -> torch.Tensor:
         shared_CV = values_CV[:, : self.probs_CV.shape[1]]
-        return torch.linalg.vecdot(shared_CV, self.probs_CV)[:, None]
+        expected_C: torch.Tensor = torch.linalg.vecdot(shared_CV, self.probs_CV)
+        return expected_C[:, None]
 
     def subtract(self, grad_CV: torch.Tensor, scale_C1: torch.Tensor) -> None:
         grad_CV[:, : self.probs_CV.shape[1]] -= self.probs_CV.mul_(scale_C1)
