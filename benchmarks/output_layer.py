@@ -78,8 +78,9 @@ WAYS = {
 def benches(setting: Setting) -> list[Bench]:
     """The layer of the teacher of 50M parameters, and the same over a large vocabulary."""
     gpu = torch.cuda.is_available()
-    many = 4 if setting.size == "full" else 1
-    cases = [(50_257, 3 * many), (151_936, 1 * many)] if not gpu else [(151_936, 16 * many)]
+    cases = [(50_257, 3)] if setting.size == "small" else [(50_257, 12), (151_936, 4)]
+    if gpu:
+        cases = [(151_936, 16 if setting.size == "small" else 64)]
     return [
         Bench(
             name=f"output layer, vocabulary {round(vocab_size / 1000)}k",

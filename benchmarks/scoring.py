@@ -33,9 +33,11 @@ LENGTH = 1024
 EOS = 0
 
 
-def prepare(_: Clock, *, folder: str, vocab_size: int, num_rows: int, **_others: Any) -> None:
-    """Rows of random ids, full length, as token shards: to warm up with, and to score."""
-    for name, count in (("warm-up", num_rows), ("rows", num_rows)):
+def prepare(
+    _: Clock, *, folder: str, vocab_size: int, num_rows: int, batch: int, **_others: Any
+) -> None:
+    """Rows of random ids, full length, as token shards: a batch to warm up with, and to score."""
+    for name, count in (("warm-up", batch), ("rows", num_rows)):
         rows = np.random.default_rng(count).integers(1, vocab_size, (count, LENGTH + 1))
         sidecar = make_sidecar(
             np.arange(count, dtype=np.int64),

@@ -13,13 +13,18 @@ RATIO = 0.5
 DOMAINS = 12
 ROWS_PER_SHARD = 1 << 20
 _COMPLETE = "prepared"
+_WARM_UP = "warm-up"
 
 
 def prepare(clock: Clock, folder: str, num_rows: int) -> float:
-    """Write both score tables in our format and the authors' score files, once for all runs."""
+    """Write both score tables in our format and the authors' score files, once for all runs.
+
+    A few more to warm up with: imports are nobody's cost.
+    """
     root = Path(folder)
     if not (root / _COMPLETE).exists():
         with clock:
+            _prepare(root / _WARM_UP, 1000)
             _prepare(root, num_rows)
     return num_rows
 
@@ -149,18 +154,24 @@ def miniplm(clock: Clock, folder: str, num_rows: int) -> float:
     """The whole select stage: join, threshold, facts for the manifest, kept rows as Parquet."""
     import shutil
 
+    from miniplm.manifest import Outcome
     from miniplm.selection.config import SelectionConfig
     from miniplm.selection.selector import select_sequences
 
-    root = Path(folder)
-    target = root / "selection"
-    shutil.rmtree(target, ignore_errors=True)
     config = SelectionConfig(ratio=RATIO)
+
+    def select(root: Path) -> Outcome:
+        shutil.rmtree(root / "selection", ignore_errors=True)
+        return select_sequences(
+            root / "shards", root / "teacher", root / "reference", config, 1, root / "selection"
+        )
+
+    root = Path(folder)
+    select(root / _WARM_UP)
+    shutil.rmtree(root / "selection", ignore_errors=True)
     _warm(root / "shards", root / "teacher", root / "reference")
     with clock:
-        outcome = select_sequences(
-            root / "shards", root / "teacher", root / "reference", config, 1, target
-        )
+        outcome = select(root)
     assert outcome.counts["kept"] == int(RATIO * num_rows)
     return num_rows
 

@@ -8,7 +8,7 @@ beside that and taken from constants.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from miniplm.calibration import Calibration, Cost
@@ -122,13 +122,18 @@ class _Planner:
         self.road = Road(recipe)
         self._released_vocab_size: int | None = None
         self.warnings: list[str] = []
-        self.memory_before = resident_bytes()
         self.calibration = Calibration(recipe.packing.max_length)
         self.tokens = self._tokens_by_split()
         self.sizes: dict[str, ModelSize] = {}
 
     def plan(self) -> Plan:
         steps = [self._plan_step(step) for step in self.road.steps]
+        # libraries, and what the allocator keeps: a run comes to hold as much as this process now
+        held = resident_bytes()
+        steps = [
+            step if step.memory is None else replace(step, memory=held + step.memory)
+            for step in steps
+        ]
         assumptions = [
             "times are those of a moment of each kind of work on this machine, with nothing else "
             f"running (a bfloat16 matrix product: {self.calibration.rate / 1e12:.2f} TFLOP/s)",
@@ -188,7 +193,7 @@ class _Planner:
             flops=cost.flops,
             num_bytes=cost.num_bytes,
             hours=(manifest.seconds if manifest else load.seconds + _STAGE_SECONDS) / 3600,
-            memory=None if manifest else self.memory_before + load.memory,
+            memory=None if manifest else load.memory,
             note=cost.note,
         )
 
