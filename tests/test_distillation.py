@@ -86,6 +86,5 @@ def test_distilling_from_itself_has_no_gradient(batch):
 def test_a_teacher_costs_its_forward_pass():
     assert training_flops_per_token("sparse_kd", 2.0) == 6.0
     assert training_flops_per_token("vanilla_kd", 2.0, 10.0) == 16.0
-    assert training_flops_per_token("minillm", 2.0, 10.0) == 28.0
     with pytest.raises(ConfigError, match="vanilla_kd needs a teacher"):
         training_flops_per_token("vanilla_kd", 2.0)

@@ -157,7 +157,7 @@ def test_schedule_by_hand():
 def test_budgets_by_hand():
     assert budget_steps(BudgetConfig(steps=7), 100.0, 5.0) == 7
     assert budget_steps(BudgetConfig(tokens=1_040), 100.0, 5.0) == 10
-    assert budget_steps(BudgetConfig(flops=3 * 5.0 * 760), 100.0, 5.0) == 8
+    assert budget_steps(BudgetConfig(flops=5.0 * 760), 100.0, 5.0) == 8
     assert budget_steps(BudgetConfig(tokens=1), 100.0, 5.0) == 1
 
 

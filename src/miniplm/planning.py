@@ -34,6 +34,11 @@ MANY_EPOCHS = 4
 """The paper's data-limited setting repeats text four times."""
 
 _SCORE_BYTES_PER_ROW = 28
+_CAPTURED_BYTES_PER_TOKEN = 40
+_CAPTURING_TO_SCORING = 2.0
+_GENERATING_TO_SCORING = 8.0
+"""Seconds of a token against those of scoring it: rough."""
+
 _SELECTED_ROWS_PER_SECOND = 10e6
 _EXPORTED_BYTES_PER_SECOND = 300e6
 _DISK_BYTES_PER_SECOND = 500e6
@@ -205,6 +210,8 @@ class _Planner:
             "evaluate": self._evaluation_cost,
             "select": self._selection_cost,
             "export": self._export_cost,
+            "generate": self._generation_cost,
+            "capture": self._capture_cost,
         }
         if step.kind not in by_kind:
             return _Cost()
@@ -261,6 +268,29 @@ class _Planner:
             load=load,
         )
 
+    def _capture_cost(self, name: str) -> _Cost:
+        num_tokens = self._corpus_tokens(self.recipe.captures[name].corpus)
+        forward = self._forward_cost("teacher", num_tokens, self.recipe.scoring.dtype)
+        on_disk = _CAPTURED_BYTES_PER_TOKEN * num_tokens
+
+        def load() -> _Load:
+            scoring = forward.load()
+            return _Load(_CAPTURING_TO_SCORING * scoring.seconds, scoring.memory)
+
+        return replace(forward, num_bytes=on_disk, load=load)
+
+    def _generation_cost(self, name: str) -> _Cost:
+        num_tokens = self._corpus_tokens(name)
+        forward = self._forward_cost("teacher", num_tokens, self.recipe.scoring.dtype)
+
+        def load() -> _Load:
+            scoring = forward.load()
+            return _Load(_GENERATING_TO_SCORING * scoring.seconds, scoring.memory)
+
+        on_disk = num_tokens * self._bytes_per_id()
+        note = "a token at a time; the hours are a rough guess"
+        return replace(forward, num_bytes=on_disk, load=load, note=note)
+
     def _state(self, step: Step) -> str:
         if step.is_complete:
             return "complete"
@@ -298,7 +328,7 @@ class _Planner:
 
     def _training_flops(self, training: TrainingConfig, size: ModelSize) -> float:
         """FLOPs of training for a token."""
-        taught = training.method in ("vanilla_kd", "minillm")
+        taught = training.method == "vanilla_kd"
         teacher = self._size("teacher").forward_flops_per_token if taught else 0.0
         return training_flops_per_token(training.method, size.forward_flops_per_token, teacher)
 
@@ -316,7 +346,7 @@ class _Planner:
             self.tokens["held_out"],
         )
         taught = Cost(0.0)
-        if training.method in ("vanilla_kd", "minillm"):
+        if training.method == "vanilla_kd":
             taught = self.calibration.scoring(self._shape("teacher"), training.precision)
         checkpoint_bytes = _CHECKPOINT_BYTES_PER_PARAM * num_params
         seconds = (

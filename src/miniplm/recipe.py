@@ -23,11 +23,11 @@ from miniplm.errors import ConfigError
 from miniplm.evaluation.config import EvaluationConfig
 from miniplm.export.config import ExportConfig
 from miniplm.generation.config import GenerationConfig
-from miniplm.methods import method_faults
 from miniplm.model import ModelConfig
 from miniplm.scoring.capture_config import CaptureConfig
 from miniplm.scoring.config import ScoringConfig
 from miniplm.selection.config import SelectionConfig
+from miniplm.training.checks import method_faults
 from miniplm.training.config import TrainingConfig
 
 CANDIDATES = "candidates"
@@ -198,7 +198,14 @@ class Recipe(Config):
                 f"students.{name}.corpus: shares have to be over 0 and add up to 1; given: "
                 f"{student.corpora}"
             )
-        faults += method_faults(self, name)
+        faults += method_faults(
+            name,
+            self.student_training(name),
+            list(student.corpora),
+            generations=self.generations,
+            captures=self.captures,
+            scored_per_token=self.scoring.per_token,
+        )
         if not self.student_training(name).budget.is_given:
             faults.append(
                 f"students.{name}.training.budget: give tokens, steps or flops, here or in "

@@ -118,6 +118,20 @@ class Road:
         names = ", ".join(step.name for step in self.steps)
         raise ConfigError("the recipe", [f"has no step {name!r}; it has {names}"])
 
+    def foundations(self, student: str) -> list[str]:
+        """Names of the steps whose compute a student's training builds on, in order.
+
+        The teacher's own training is not among them: ordinarily a teacher is there already.
+        """
+        found: set[str] = set()
+        todo = list(self.step(f"train/{student}").needs)
+        while todo:
+            step = todo.pop()
+            if step.name not in found and step.name != "train/teacher":
+                found.add(step.name)
+                todo += step.needs
+        return [step.name for step in self.steps if step.name in found]
+
     def _add(
         self,
         name: str,
@@ -202,7 +216,7 @@ class Road:
         self,
         name: str,
         config: ModelConfig,
-        training: TrainingConfig,
+        training: "TrainingConfig",
         given: "Callable[[], TrainInputs]",
         needs: dict[str, Step],
         settings: dict[str, object],
@@ -245,7 +259,7 @@ class Road:
             # students are compared by their losses on held-out text along the way
             "held_out": recipe.evaluation.held_out_sequences_while_training,
         }
-        taught = training.method in ("vanilla_kd", "minillm")
+        taught = training.method == "vanilla_kd"
         if taught:
             needs = self._with_model("teacher", needs)
             settings["teacher"] = self._model_identity("teacher")
@@ -519,4 +533,5 @@ def run_files(recipe: Recipe, road: Road | None = None) -> "RunFiles":
         origins=origins,
         selections=recipe.selections,
         recipe_yaml=recipe_yaml(recipe),
+        foundations={name: road.foundations(name) for name in recipe.students},
     )

@@ -1,8 +1,7 @@
 """What training by each method costs, in FLOPs for a predicted token.
 
 F is a forward pass. A student's forward and backward pass is 3 F_student; a teacher beside it adds
-F_teacher. MiniLLM writes text with the student, which the teacher then reads: 4 F_student +
-2 F_teacher (MiniPLM, arXiv 2410.17215, section 3.1).
+F_teacher (MiniPLM, arXiv 2410.17215, section 3.1).
 """
 
 from miniplm.errors import ConfigError
@@ -29,10 +28,8 @@ def training_flops_per_token(
     Raises:
         ConfigError: The method takes a teacher, and none is given.
     """
-    if method not in ("vanilla_kd", "minillm"):
+    if method != "vanilla_kd":
         return TRAINING_TO_FORWARD * student_forward
     if teacher_forward <= 0:
         raise ConfigError("training.method", [f"{method} needs a teacher; none is given"])
-    if method == "vanilla_kd":
-        return TRAINING_TO_FORWARD * student_forward + teacher_forward
-    return (TRAINING_TO_FORWARD + 1) * student_forward + 2 * teacher_forward
+    return TRAINING_TO_FORWARD * student_forward + teacher_forward

@@ -32,7 +32,7 @@ class BudgetConfig(Config):
         return (self.tokens or self.steps or self.flops) is not None
 
 
-Method = Literal["plain", "vanilla_kd", "sparse_kd", "seqkd", "minillm"]
+Method = Literal["plain", "vanilla_kd", "sparse_kd", "seqkd"]
 Reweighting = Literal["none", "static", "repeats", "dynamic", "dynamic_tokens"]
 
 
@@ -66,7 +66,7 @@ class TrainingConfig(Config):
         "plain",
         description="plain: cross-entropy, on a refined corpus this is MiniPLM; vanilla_kd: the "
         "teacher beside the student; sparse_kd: the teacher's stored probabilities; seqkd: "
-        "text that the teacher wrote; minillm: reverse KL on the student's own text",
+        "text that the teacher wrote",
     )
     kd_ratio: float = Field(
         0.5, gt=0, le=1, description="of vanilla_kd, sparse_kd: share of the distillation loss"

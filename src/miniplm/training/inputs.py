@@ -30,7 +30,7 @@ class TrainInputs:
         held_out_sequences: How many of them are used.
         scores: Score tables of the corpus, for reweighting.
         captured: Folder of the teacher's stored distributions, for sparse KD.
-        teacher: Loads the teacher, for vanilla KD and MiniLLM.
+        teacher: Loads the teacher, for vanilla KD.
     """
 
     corpora: Mapping[Path, float]
