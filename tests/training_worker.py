@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import torch
+from accelerate import PartialState
 from safetensors.torch import save_file
 
 from conftest import tiny_model
@@ -71,4 +72,7 @@ def main(shards, folder, parallel, num_steps, stop_after):
 
 if __name__ == "__main__":
     shards, folder, parallel, num_steps, stop_after = sys.argv[1:]
-    main(shards, folder, parallel, int(num_steps), int(stop_after))
+    try:
+        main(shards, folder, parallel, int(num_steps), int(stop_after))
+    finally:
+        PartialState().destroy_process_group()

@@ -49,12 +49,15 @@ def run(recipe: Recipe, kinds: Sequence[str] = KINDS, only: str | None = None) -
             raise ConfigError("--only", [f"there is no {only!r} here; {choice}"])
         steps = [step for step, name in zip(steps, names, strict=True) if name == only]
     team = Team()
-    if not team.is_main:
-        return [_help(step, team) for step in steps]
-    with _locked(road.run_dir):
-        _check_ready(steps)
-        write_atomically(road.run_dir / RECIPE_NAME, recipe_yaml(recipe))
-        return [_do(step, road, team) for step in steps]
+    try:
+        if not team.is_main:
+            return [_help(step, team) for step in steps]
+        with _locked(road.run_dir):
+            _check_ready(steps)
+            write_atomically(road.run_dir / RECIPE_NAME, recipe_yaml(recipe))
+            return [_do(step, road, team) for step in steps]
+    finally:
+        team.part()
 
 
 def _check_ready(steps: Sequence[Step]) -> None:

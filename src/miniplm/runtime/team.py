@@ -35,6 +35,13 @@ class Team:
             PartialState(cpu=best_device().type == "cpu")
             self._group = distributed.new_group(backend="gloo", timeout=_LONGEST_STAGE)
 
+    def part(self) -> None:
+        """Leave in good order: to be called by every process when all work is done."""
+        if self._group is not None:
+            from accelerate import PartialState
+
+            PartialState().destroy_process_group()
+
     def tell(self, word: str = "") -> str:
         """What the first process says, which every process gets; the others' words are ignored."""
         if self._group is None:

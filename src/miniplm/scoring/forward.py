@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def token_log_probs(
     model: "PreTrainedModel",
     input_ids_BT: torch.Tensor,
@@ -25,7 +25,8 @@ def token_log_probs(
 ) -> torch.Tensor:
     """Log-probability of each target, `[B, T]` float32, nats; 0 where there is none.
 
-    The result stays on the device of the output layer, so that nothing waits for it.
+    Without inference mode, which weights that are spread over processes do not go with. The result
+    stays on the device of the output layer, so that nothing waits for it.
 
     Args:
         model: A causal model.
@@ -46,6 +47,7 @@ def token_log_probs(
     return log_probs_N.view(targets_BT.shape).masked_fill(targets_BT == IGNORED, 0.0)
 
 
+@torch.inference_mode()
 def sequence_log_probs(
     model: "PreTrainedModel",
     input_ids_BT: torch.Tensor,

@@ -192,6 +192,7 @@ def _score_missing(
     return tuning
 
 
+@torch.inference_mode()
 def score_rows(
     models: Sequence["PreTrainedModel"],
     shard: Shard,

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import shutil
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -135,7 +136,9 @@ class Checkpoints:
         reader = HuggingFaceStorageReader(str(path))
         try:
             _check_shapes(path, tensors, reader)
-            load_distributed(tensors, storage_reader=reader, no_dist=parallel.world == 1)
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "torch.distributed is disabled")  # as it may be
+                load_distributed(tensors, storage_reader=reader, no_dist=parallel.world == 1)
         except (OSError, ValueError, KeyError, SafetensorError, CheckpointException) as error:
             raise TrainingError(_unreadable(path, error)) from error
         torch.set_rng_state(tensors[_RANDOM_STATE])

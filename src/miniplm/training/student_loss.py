@@ -10,7 +10,7 @@ import torch
 
 from miniplm.data.loader import IGNORED
 from miniplm.model import hidden_states, output_layer
-from miniplm.scoring.forward import sequence_log_probs
+from miniplm.scoring.forward import token_log_probs
 from miniplm.scoring.log_probs import target_log_probs
 from miniplm.training.objective import LinearCrossEntropy
 from miniplm.training.reweighting import dynamic_weights, kept_tokens
@@ -137,7 +137,8 @@ class StudentLoss(torch.nn.Module):
 
     def log_probs(self, input_ids_BT: torch.Tensor, targets_BT: torch.Tensor) -> torch.Tensor:
         """Sum over each sequence's targets of their log-probabilities, `[B]` float64, nats."""
-        return sequence_log_probs(self.model, input_ids_BT, targets_BT)
+        log_probs_BT = token_log_probs(self.model, input_ids_BT, targets_BT)
+        return log_probs_BT.sum(dim=1, dtype=torch.float64)
 
     @torch.no_grad()
     def _weights(
