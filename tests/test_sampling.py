@@ -86,8 +86,9 @@ def test_an_id_is_one_entry_of_its_position():
 
 def test_logits_of_minus_infinity_are_never_drawn():
     logits = torch.tensor([[0.0, -torch.inf, -1.0, -torch.inf]])
+    largest = torch.tensor([LARGEST], dtype=torch.float64)
     for temperature in (1.0, 1.5):
-        entries = sampled_entries(logits.clone(), torch.tensor([LARGEST]), 9, temperature)
+        entries = sampled_entries(logits.clone(), largest, 9, temperature)
         assert entries.ids_E.tolist() == [0, 2]
         assert entries.weights_E.isfinite().all()
 

@@ -205,7 +205,8 @@ def capture_batch(
     # the blocks that draws fall into take memory beside the logits
     length = chunk_length(max(info.vocab_size, 2 * info.entries * BLOCK), hidden_ND.device)
     parts = []
-    for hidden_CD, uniform_C in zip(hidden_ND.split(length), uniform_N.split(length), strict=True):  # type: ignore[no-untyped-call]
+    chunks = zip(torch.split(hidden_ND, length), torch.split(uniform_N, length), strict=True)
+    for hidden_CD, uniform_C in chunks:
         logits_CV = torch.mm(hidden_CD, weight_VD.t()).float()
         if bias_V is not None:
             logits_CV += bias_V

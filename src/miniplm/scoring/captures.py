@@ -162,7 +162,7 @@ class Capture:
         self._first = np.cumsum([0, *(block.num_rows for block in blocks)])
         self.num_entries = sum(len(block.ids) for block in self._blocks)
         lengths = [np.diff(block.position_ends) for block in self._blocks]
-        if not np.array_equal(np.concatenate([[], *lengths]), shard.lengths - 1):
+        if not np.array_equal(np.concatenate([np.empty(0, np.int32), *lengths]), shard.lengths - 1):
             raise _damaged(path, "its rows are not as long as those of the shard")
 
     def row(self, place: int) -> CapturedRow:

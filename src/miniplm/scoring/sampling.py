@@ -40,7 +40,7 @@ def sampled_entries(
 
     Args:
         centred_CV: Logits less the largest of their position, float32; they are lost.
-        uniform_C: In [0, 1), one for each position.
+        uniform_C: One for each position, as in `systematic_draws`.
         num_draws: N, for each position.
         temperature: Of q.
 
@@ -89,13 +89,13 @@ def systematic_draws(
 
     Args:
         weights_CV: At least 0, float32; each position needs one that is more.
-        uniform_C: u, in [0, 1), a multiple of 2 ** -32.
+        uniform_C: u, in [0, 1), a multiple of 2 ** -32, float64.
         num_draws: N, below 2 ** 16.
     """
     padding = -weights_CV.shape[1] % BLOCK
     if padding:
         weights_CV = torch.nn.functional.pad(weights_CV, (0, padding))
-    weights_CSK = weights_CV.unflatten(1, (-1, BLOCK))  # type: ignore[no-untyped-call]
+    weights_CSK = weights_CV.reshape(len(weights_CV), weights_CV.shape[1] // BLOCK, BLOCK)
     ends_CS = weights_CSK.sum(dim=2).double().cumsum_(dim=1)
     steps_N = torch.arange(num_draws, dtype=torch.float64, device=weights_CV.device)
     # below the total also when rounded: N - u is at least 2 ** -32

@@ -34,13 +34,13 @@ class Captured:
         self._captures = [Capture(folder / f"{s.prefix.name}.arrow", s) for s in shards]
         self._first = np.cumsum([0, *(len(shard) for shard in shards)])
         self.info = self._captures[0].info
-        origins = {capture.info.origin: capture.path for capture in self._captures}
-        if len(origins) > 1:
-            names = " and ".join(path.name for path in list(origins.values())[:2])
-            raise ArtefactError(
-                f"{folder}: {names} were captured from other teachers or in other ways. Capture "
-                "these shards again."
-            )
+        for capture in self._captures:
+            if capture.info.origin != self.info.origin:
+                raise ArtefactError(
+                    f"{folder}: {self._captures[0].path.name} and {capture.path.name} were "
+                    "captured from different teachers or in different ways. Capture these shards "
+                    "again."
+                )
 
     def batch(self, indices: Sequence[int] | NDArray[np.int64], width: int) -> SparseTargets:
         """The teacher's entries for some sequences, padded to `width` positions each.
