@@ -245,7 +245,7 @@ class Road:
         """The training of a student; its needs follow from its corpora and its method."""
         recipe = self.recipe
         training = recipe.student_training(name)
-        corpora = {self._corpora[corpus]: share for corpus, share in config.corpora.items()}
+        corpora = [(self._corpora[corpus], share) for corpus, share in config.corpora.items()]
         needs = {"tokenize": self._tokenize}
         needs |= {f"corpus/{corpus}": self._corpora[corpus].step for corpus in config.corpora}
         capture = self._captures.get(training.capture or "")
@@ -275,8 +275,8 @@ class Road:
             normalization = training.reweighting.normalization
             dtype: Dtype = training.precision
             return TrainInputs(
-                corpora={corpus.shards: share for corpus, share in corpora.items()},
-                corpus=" and ".join(corpus.words for corpus in corpora),
+                corpora={corpus.shards: share for corpus, share in corpora},
+                corpus=" and ".join(corpus.words for corpus, _ in corpora),
                 tokenizer=self._tokenizer,
                 held_out=self._split("held_out"),
                 held_out_sequences=recipe.evaluation.held_out_sequences_while_training,

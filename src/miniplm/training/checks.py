@@ -53,7 +53,7 @@ def _capture_faults(
     corpora: Collection[str],
     captures: Mapping[str, CaptureConfig],
 ) -> list[str]:
-    if name not in captures:
+    if name is None or name not in captures:
         known = ", ".join(captures) or "none"
         return [f"{place}: sparse_kd needs a capture; given {name!r}, there is {known}"]
     captured = captures[name].corpus
