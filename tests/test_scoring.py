@@ -188,11 +188,11 @@ def test_scoring_resumes_between_shards_with_the_same_bytes(tmp_path, monkeypatc
     run_scoring(scorer(), tmp_path / "shards", tmp_path / "straight")
     calls = []
 
-    def dies_at_third(*arguments):
+    def dies_at_third(*arguments, **options):
         if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append(1)
-        return score_rows(*arguments)
+        return score_rows(*arguments, **options)
 
     monkeypatch.setattr("miniplm.scoring.scorer.score_rows", dies_at_third)
     with pytest.raises(KeyboardInterrupt):
