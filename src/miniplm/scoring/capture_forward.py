@@ -104,7 +104,7 @@ def _check_finite(largest_C: torch.Tensor, sequence_ids_C: torch.Tensor, info: C
     finite_C = largest_C.isfinite()
     if finite_C.all():
         return
-    bad = sequence_ids_C[~finite_C.cpu()].unique().tolist()
+    bad = np.unique(sequence_ids_C[~finite_C.cpu()].numpy()).tolist()
     raise ModelError(
         f"{info.model}: {len(bad)} of the sequences of a batch have logits that are not finite "
         f"(ids {bad[:5]}). The model's weights are damaged, or its numbers leave the range of "
