@@ -14,9 +14,10 @@ from miniplm.data.loader import IGNORED, SequenceStore
 from miniplm.data.shards import Shard, open_shards, write_shard
 from miniplm.errors import ArtefactError, ConfigError, ModelError
 from miniplm.scoring.batches import row_batches
-from miniplm.scoring.capture import capture_batch, capture_shards
+from miniplm.scoring.capture import capture_shards
 from miniplm.scoring.capture_config import CaptureConfig
-from miniplm.scoring.captures import Capture, CaptureInfo
+from miniplm.scoring.capture_files import Capture, CaptureInfo
+from miniplm.scoring.capture_forward import captured_rows
 from miniplm.scoring.config import ScoringConfig
 from miniplm.scoring.scorer import ScoringModel
 from miniplm.training.captured import Captured
@@ -105,7 +106,7 @@ def seeded_weights(shards, num_seeds, temperature, entries):
     model = peaked_model()
     for seed in range(num_seeds):
         info = CaptureInfo("", "", "", "", 128, "sampled", entries, temperature, seed)
-        rows = capture_batch(model, batch, shard.sequence_ids, shard.lengths, info)
+        rows = captured_rows(model, batch, shard.sequence_ids, shard.lengths, info)
         weights = torch.zeros(*batch.targets_BT.shape, 128)
         for row, weights_TV in zip(rows, weights, strict=True):
             positions = np.repeat(np.arange(len(row.num_entries_T)), row.num_entries_T)
@@ -222,7 +223,7 @@ def test_capturing_resumes_between_shards_with_the_same_bytes(tmp_path, monkeypa
 
     shards = write_rows(tmp_path / "shards", random_rows(30), per_shard=8)
     run_capture(shards, tmp_path / "straight")
-    calls, whole = [], capture.capture_batch
+    calls, whole = [], capture.captured_rows
 
     def dies_in_the_second_shard(model, batch, sequence_ids, *others):
         if sequence_ids.min() >= 8:
@@ -230,7 +231,7 @@ def test_capturing_resumes_between_shards_with_the_same_bytes(tmp_path, monkeypa
         calls.append(1)
         return whole(model, batch, sequence_ids, *others)
 
-    monkeypatch.setattr(capture, "capture_batch", dies_in_the_second_shard)
+    monkeypatch.setattr(capture, "captured_rows", dies_in_the_second_shard)
     with pytest.raises(KeyboardInterrupt):
         run_capture(shards, tmp_path / "killed")
     done = modified(tmp_path / "killed")
@@ -268,14 +269,14 @@ def test_batches_are_halved_when_memory_runs_out(tmp_path, monkeypatch):
 
     shards = write_rows(tmp_path / "shards", random_rows(20))
     run_capture(shards, tmp_path / "straight")
-    whole, most = capture.capture_batch, 200
+    whole, most = capture.captured_rows, 200
 
     def limited(model, batch, *others):
         if batch.input_ids_BT.numel() > most:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return whole(model, batch, *others)
 
-    monkeypatch.setattr(capture, "capture_batch", limited)
+    monkeypatch.setattr(capture, "captured_rows", limited)
     outcome = run_capture(shards, tmp_path / "halved")
     assert outcome.facts["batch_tokens"] <= most
     assert all_weights(tmp_path / "halved", shards)[0].sum() > 0
@@ -487,7 +488,9 @@ def test_logits_that_are_not_finite_are_refused(tmp_path):
     model = teacher(family="llama")
     with torch.no_grad():
         model.model.get_input_embeddings().weight[20] = float("nan")
-    with pytest.raises(ModelError, match=r"tiny: a logit is not finite .*\[.*1.*\].*float32"):
+    with pytest.raises(
+        ModelError, match=r"tiny: 1 of the sequences .*not finite \(ids \[1\]\).*float32"
+    ):
         run_capture(shards, tmp_path / "capture", model=model)
 
 

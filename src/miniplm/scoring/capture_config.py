@@ -19,7 +19,7 @@ class CaptureConfig(Config):
         "sampled", description="sampled: unbiased; top_k: the most likely ids, which is biased"
     )
     entries: int = Field(
-        50, ge=1, le=65_535, description="draws per token (sampled), or ids kept of it (top_k)"
+        50, ge=1, le=4096, description="draws per token (sampled), or ids kept of it (top_k)"
     )
     # a sharper proposal draws unlikely ids with weights past float16; a flatter one has no use
     temperature: float = Field(

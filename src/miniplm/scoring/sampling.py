@@ -95,19 +95,21 @@ def systematic_draws(
     padding = -weights_CV.shape[1] % BLOCK
     if padding:
         weights_CV = torch.nn.functional.pad(weights_CV, (0, padding))
-    weights_CSK = weights_CV.reshape(len(weights_CV), weights_CV.shape[1] // BLOCK, BLOCK)
+    num_blocks = weights_CV.shape[1] // BLOCK
+    weights_CSK = weights_CV.reshape(len(weights_CV), num_blocks, BLOCK)
     ends_CS = weights_CSK.sum(dim=2).double().cumsum_(dim=1)
     steps_N = torch.arange(num_draws, dtype=torch.float64, device=weights_CV.device)
     # below the total also when rounded: N - u is at least 2 ** -32
     points_CN = (steps_N + uniform_C.double()[:, None]) * (ends_CS[:, -1:] / num_draws)
     blocks_CN = torch.searchsorted(ends_CS, points_CN, right=True)
     begins_CN = torch.nn.functional.pad(ends_CS, (1, 0)).gather(1, blocks_CN)
-    indices_CNK = blocks_CN[:, :, None].expand(-1, -1, BLOCK)
-    inner_CNK = weights_CSK.gather(1, indices_CNK).double().cumsum_(dim=2)
-    places_CN = (inner_CNK <= (points_CN - begins_CN)[:, :, None]).sum(dim=2)
-    # rounding may lead past the last entry with a weight
-    last_CN = (inner_CNK < inner_CNK[:, :, -1:]).sum(dim=2)
-    return blocks_CN * BLOCK + torch.minimum(places_CN, last_CN)
+    rows_C1 = torch.arange(len(weights_CV), device=weights_CV.device)[:, None] * num_blocks
+    inner_CNK = weights_CSK.flatten(0, 1)[rows_C1 + blocks_CN].double().cumsum_(dim=2)
+    # rounding may lead past the end of a block: then its last entry with a weight is meant
+    most_CN = torch.nextafter(inner_CNK[:, :, -1], torch.zeros_like(points_CN))
+    places_CN1 = torch.minimum(points_CN - begins_CN, most_CN)[:, :, None]
+    inner_places_CN1 = torch.searchsorted(inner_CNK, places_CN1, right=True)
+    return blocks_CN * BLOCK + inner_places_CN1.squeeze(2)
 
 
 def _runs(drawn_CN: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

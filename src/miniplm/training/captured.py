@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from miniplm.data.shards import Shard
 from miniplm.errors import ArtefactError
 from miniplm.runtime.open_files import allow_open_files
-from miniplm.scoring.captures import Capture, CapturedRow
+from miniplm.scoring.capture_files import Capture, CapturedRow
 from miniplm.training.targets import SparseTargets
 
 
