@@ -12,7 +12,6 @@ from miniplm.model import (
     ModelConfig,
     build_model,
     model_config,
-    output_layer,
     quiet_transformers,
 )
 from miniplm.model_checks import check_causal_head, check_length, check_vocabulary
@@ -75,7 +74,7 @@ def train_model(
     )
     dense = None
     if teacher is not None:
-        dense = DenseTeacher(teacher, len(output_layer(model)[0]))
+        dense = DenseTeacher(teacher, store.vocab_size)
     student = StudentLoss(model, _loss_settings(training), dense)
     trainer = Trainer(
         student,

@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 class DenseTeacher:
     """A frozen teacher whose whole distributions are the soft targets.
 
-    Its logits are made chunk by chunk, when the student's are. Vocabularies that are padded to
-    different sizes share their first entries: the teacher's distribution is over those, and the
-    student's further entries are to get nothing.
+    Its logits are made chunk by chunk, when the student's are. Output layers that are padded to
+    different sizes share the tokenizer's entries: the teacher's distribution is over those, and
+    the student's further ones are to get nothing.
 
     Args:
         model: The teacher, on the student's device.
-        vocab_size: Entries of the student's output layer.
+        vocab_size: Entries of the tokenizer.
     """
 
     def __init__(self, model: "PreTrainedModel", vocab_size: int) -> None:
