@@ -9,7 +9,15 @@ from pathlib import Path
 
 import click
 
-from benchmarks import export, machine, output_layer, scoring, selection, tokenization
+from benchmarks import (
+    export,
+    machine,
+    output_layer,
+    scoring,
+    selection,
+    tokenization,
+    training,
+)
 from benchmarks.harness import Result, measure
 from benchmarks.plot import ratios_svg
 from benchmarks.setting import Setting
@@ -22,6 +30,7 @@ STAGES = {
     "output-layer": output_layer,
     "select": selection,
     "export": export,
+    "train": training,
 }
 
 

@@ -8,7 +8,7 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.scoring import LENGTH, SHAPES, make_model
 from miniplm.runtime.devices import best_device
 from miniplm.scoring.forward import sequence_log_probs
-from miniplm.scoring.scorer import prepare_model
+from miniplm.scoring.preparation import prepare_model
 
 _ROWS = 4
 _LINES = 14

@@ -10,7 +10,7 @@ from benchmarks.harness import Bench, Clock, Contender, Result, Run, measure
 from benchmarks.plot import ratios_svg
 from benchmarks.setting import Setting
 
-STAGES = ("machine", "tokenization", "scoring", "output_layer", "selection", "export")
+STAGES = ("machine", "tokenization", "scoring", "output_layer", "selection", "export", "training")
 
 
 def run(amount, seconds):

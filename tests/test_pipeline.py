@@ -21,7 +21,9 @@ STAGES = [
     "select/refined", "export/refined", "train/plain", "train/miniplm", "evaluate/teacher",
     "evaluate/reference", "evaluate/plain", "evaluate/miniplm", "report",
 ]  # fmt: skip
-TIMES = {"seconds", "finished", "versions", "training_seconds"}
+TIMES = {
+    "seconds", "finished", "versions", "training_seconds", "seconds_waiting_for_data",
+}  # fmt: skip
 
 
 def recipe(corpus_folder, run_dir, **changes):

@@ -13,7 +13,7 @@ from miniplm.runtime.devices import place
 from miniplm.scoring.attention import NAME, causal_attention, use_blocked_attention
 from miniplm.scoring.batches import length_buckets
 from miniplm.scoring.config import ScoringConfig
-from miniplm.scoring.forward import sequence_log_probs
+from miniplm.scoring.forward import token_log_probs
 from miniplm.scoring.log_probs import TILES, target_log_probs
 from miniplm.scoring.scorer import ScoringModel, score_rows, score_shards, score_with_models
 from miniplm.scoring.tables import read_score_info, read_scores
@@ -188,11 +188,11 @@ def test_scoring_resumes_between_shards_with_the_same_bytes(tmp_path, monkeypatc
     run_scoring(scorer(), tmp_path / "shards", tmp_path / "straight")
     calls = []
 
-    def dies_at_third(*arguments):
+    def dies_at_third(*arguments, **options):
         if len(calls) == 2:
             raise KeyboardInterrupt
         calls.append(1)
-        return score_rows(*arguments)
+        return score_rows(*arguments, **options)
 
     monkeypatch.setattr("miniplm.scoring.scorer.score_rows", dies_at_third)
     with pytest.raises(KeyboardInterrupt):
@@ -495,9 +495,9 @@ def test_batches_are_halved_when_memory_runs_out(tmp_path, monkeypatch):
         sizes.append(input_ids_BT.numel())
         if input_ids_BT.numel() > most:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return sequence_log_probs(model, input_ids_BT, targets_BT, **others)
+        return token_log_probs(model, input_ids_BT, targets_BT, **others)
 
-    monkeypatch.setattr("miniplm.scoring.scorer.sequence_log_probs", limited)
+    monkeypatch.setattr("miniplm.scoring.scorer.token_log_probs", limited)
     most = 200
     outcome = run_scoring(scorer(), tmp_path / "shards", tmp_path / "scores")
     assert outcome.facts["batch_tokens"] <= most < max(sizes)

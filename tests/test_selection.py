@@ -13,7 +13,7 @@ from miniplm.scoring.tables import ScoreInfo, read_score_info, write_scores
 from miniplm.selection.config import SelectionConfig
 from miniplm.selection.cut import Ranked, Tally, find_cut, num_kept
 from miniplm.selection.difference import normalized_log_prob
-from miniplm.selection.policies import ranking_values, uniform_by_id
+from miniplm.selection.policies import ranking_values
 from miniplm.selection.sample import SAMPLE_ROWS, in_sample, read_sample
 from miniplm.selection.selector import select_sequences
 from miniplm.selection.totals import Totals
@@ -153,14 +153,6 @@ def test_few_rows_are_held_while_the_cut_is_found():
     find_cut(count, Ranked(values[:50_000], ids[:50_000]), 0.5)
     assert len(held) == 1
     assert held[0] < 10_000
-
-
-def test_chance_comes_from_id_and_seed():
-    ids = np.arange(20_000)
-    first = uniform_by_id(ids, 1)
-    np.testing.assert_array_equal(first[100:200], uniform_by_id(ids[100:200], 1))
-    assert abs(first.mean() - 0.5) < 0.01
-    assert abs(np.corrcoef(first, uniform_by_id(ids, 2))[0, 1]) < 0.03
 
 
 def test_selection_by_hand(tmp_path):

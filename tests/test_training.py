@@ -7,20 +7,27 @@ import pytest
 import torch
 
 from conftest import FAMILIES, random_rows, tiny_model, write_rows
-from miniplm.data.loader import IGNORED, SequenceStore, global_batch, make_batch
+from miniplm.data.loader import IGNORED, SequenceStore, make_batch
+from miniplm.data.order import EpochOrder
 from miniplm.data.shards import open_shards
 from miniplm.data.tokenizer import train_tokenizer
 from miniplm.errors import ArtefactError, ModelError, TrainingError
 from miniplm.model import ModelConfig, ShapeConfig, build_model, model_config
 from miniplm.model_checks import check_shape
 from miniplm.model_size import model_size
-from miniplm.training.checkpoint import checkpoints
+from miniplm.training.budget import budget_steps
+from miniplm.training.checkpoint import Checkpoints
 from miniplm.training.config import BudgetConfig, TrainingConfig
+from miniplm.training.feed import Feed
+from miniplm.training.held_out import HeldOut
+from miniplm.training.inputs import TrainInputs
 from miniplm.training.metrics import read_metrics
-from miniplm.training.objective import SequenceLoss
+from miniplm.training.objective import LinearCrossEntropy
 from miniplm.training.schedule import cosine_with_warmup
-from miniplm.training.student import TrainInputs, train_model
-from miniplm.training.trainer import HeldOut, Trainer, budget_steps
+from miniplm.training.student import train_model
+from miniplm.training.student_loss import MicroBatch, StudentLoss
+from miniplm.training.targets import HardTargets
+from miniplm.training.trainer import Trainer
 
 
 def config(**changes):
@@ -37,29 +44,34 @@ def store(tmp_path):
     return SequenceStore(open_shards(write_rows(tmp_path / "shards", random_rows(20), per_shard=7)))
 
 
-def run(model, store, folder, settings=None, **changes):
+def run(model, store, folder, settings=None, order=None, **changes):
+    feed = Feed(store, order or EpochOrder(len(store), seed=5))
     trainer = Trainer(
-        model, store, settings or config(), folder,
-        seed=5, forward_flops_per_token=100.0, **changes,
+        StudentLoss(model), feed, settings or config(), folder,
+        seed=5, flops_per_token=300.0, **changes,
     )  # fmt: skip
     return trainer.train()
+
+
+def batch_of(size, step):
+    return EpochOrder(10, seed=1).batch(step, size)
 
 
 # --- order and batches
 
 
 def test_each_epoch_shows_every_sequence_once_in_another_order():
-    seen = np.concatenate([global_batch(step, 4, 10, seed=1) for step in range(5)])
+    seen = np.concatenate([batch_of(4, step) for step in range(5)])
     assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
     assert seen[:10].tolist() != seen[10:].tolist()
 
 
 def test_batches_depend_on_step_and_seed_only():
-    later = global_batch(7, 4, 10, seed=1)
-    np.testing.assert_array_equal(later, global_batch(7, 4, 10, seed=1))
-    halves = [global_batch(step, 2, 10, seed=1) for step in (14, 15)]
+    later = batch_of(4, 7)
+    np.testing.assert_array_equal(later, batch_of(4, 7))
+    halves = [batch_of(2, step) for step in (14, 15)]
     np.testing.assert_array_equal(np.concatenate(halves), later)
-    assert global_batch(0, 10, 10, seed=2).tolist() != global_batch(0, 10, 10, seed=1).tolist()
+    assert EpochOrder(10, seed=2).batch(0, 10).tolist() != batch_of(10, 0).tolist()
 
 
 def test_targets_are_the_next_ids_but_behind_eos_and_in_padding():
@@ -94,7 +106,7 @@ def test_loss_and_gradients_equal_those_of_full_logits(family, store, monkeypatc
     batch = store.batch(range(5))
     ours, theirs = tiny_model(family), tiny_model(family)
     weights = torch.full((5,), 1 / 5)
-    loss = SequenceLoss(ours)(batch.input_ids_BT, batch.targets_BT, weights)
+    loss = StudentLoss(ours)(MicroBatch(batch.input_ids_BT, batch.targets_BT, weights)).loss
     expected = plain_loss(theirs, batch)
     loss.backward()
     expected.backward()
@@ -109,9 +121,8 @@ def test_a_bias_of_the_output_layer_gets_its_gradient():
     weight = torch.randn(7, 4, generator=generator, requires_grad=True)
     bias = torch.randn(7, generator=generator, requires_grad=True)
     targets, weights = torch.arange(9) % 7, torch.rand(9, generator=generator)
-    from miniplm.training.objective import LinearCrossEntropy
-
-    loss = LinearCrossEntropy.apply(hidden, weight, bias, targets, weights, torch.float32)
+    mixture = ((1.0, HardTargets(targets)),)
+    loss = LinearCrossEntropy.apply(hidden, weight, bias, mixture, weights, torch.float32)
     mine = torch.autograd.grad(loss, (hidden, weight, bias))
     logits = hidden @ weight.T + bias
     expected = (
@@ -146,7 +157,7 @@ def test_schedule_by_hand():
 def test_budgets_by_hand():
     assert budget_steps(BudgetConfig(steps=7), 100.0, 5.0) == 7
     assert budget_steps(BudgetConfig(tokens=1_040), 100.0, 5.0) == 10
-    assert budget_steps(BudgetConfig(flops=3 * 5.0 * 760), 100.0, 5.0) == 8
+    assert budget_steps(BudgetConfig(flops=5.0 * 760), 100.0, 5.0) == 8
     assert budget_steps(BudgetConfig(tokens=1), 100.0, 5.0) == 1
 
 
@@ -206,25 +217,19 @@ def weights_of(model):
 
 
 @pytest.mark.parametrize("dies_at", [1, 4, 7])
-def test_a_killed_and_resumed_run_equals_the_straight_one_bit_for_bit(
-    store, tmp_path, monkeypatch, dies_at
-):
+def test_a_killed_and_resumed_run_equals_the_straight_one_bit_for_bit(store, tmp_path, dies_at):
     held_out = HeldOut(store, 4)
     straight = tiny_model()
     run(straight, store, tmp_path / "straight", held_out=held_out)
-    from miniplm.training import trainer
 
-    original = trainer.global_batch
+    class Dying:
+        def batch(self, step, size):
+            if step == dies_at:
+                raise KeyboardInterrupt
+            return EpochOrder(20, seed=5).batch(step, size)
 
-    def dies(step, *rest):
-        if step == dies_at:
-            raise KeyboardInterrupt
-        return original(step, *rest)
-
-    monkeypatch.setattr(trainer, "global_batch", dies)
     with pytest.raises(KeyboardInterrupt):
-        run(tiny_model(), store, tmp_path / "killed", held_out=held_out)
-    monkeypatch.undo()
+        run(tiny_model(), store, tmp_path / "killed", order=Dying(), held_out=held_out)
     resumed = tiny_model()
     run(resumed, store, tmp_path / "killed", held_out=held_out)
     for name, value in weights_of(straight).items():
@@ -232,14 +237,14 @@ def test_a_killed_and_resumed_run_equals_the_straight_one_bit_for_bit(
     curves = []
     for folder in ("straight", "killed"):
         records = read_metrics(tmp_path / folder / "metrics.jsonl")
-        curves.append([{k: v for k, v in r.items() if k != "seconds"} for r in records])
+        curves.append([{k: v for k, v in r.items() if "seconds" not in k} for r in records])
     assert curves[0] == curves[1]
     assert len(curves[0]) == 9  # before the first step, and after each of the eight
 
 
 def test_only_the_last_two_checkpoints_stay(store, tmp_path):
     run(tiny_model(), store, tmp_path, config(checkpoint_every_steps=2))
-    names = [path.name for path in checkpoints(tmp_path / "checkpoints")]
+    names = [path.name for path in Checkpoints(tmp_path / "checkpoints").complete()]
     assert names == ["step-00000006", "step-00000008"]
     suffixes = {p.suffix for p in (tmp_path / "checkpoints").rglob("*") if p.is_file()}
     assert suffixes == {".safetensors", ".json"}
@@ -247,16 +252,16 @@ def test_only_the_last_two_checkpoints_stay(store, tmp_path):
 
 def test_a_half_written_checkpoint_does_not_count(store, tmp_path):
     run(tiny_model(), store, tmp_path / "a", config(checkpoint_every_steps=2))
-    last = checkpoints(tmp_path / "a/checkpoints")[-1]
+    last = Checkpoints(tmp_path / "a/checkpoints").complete()[-1]
     last.rename(last.with_name(f".{last.name}.tmp"))
-    assert [p.name for p in checkpoints(tmp_path / "a/checkpoints")] == ["step-00000006"]
+    assert [p.name for p in Checkpoints(tmp_path / "a/checkpoints").complete()] == ["step-00000006"]
 
 
 def test_damaged_and_foreign_checkpoints_are_named(store, tmp_path):
     run(tiny_model(), store, tmp_path)
     with pytest.raises(TrainingError, match="belongs to a model of another shape"):
         run(tiny_model("llama"), store, tmp_path)
-    file = checkpoints(tmp_path / "checkpoints")[-1] / "model.safetensors"
+    file = Checkpoints(tmp_path / "checkpoints").complete()[-1] / "state.safetensors"
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(TrainingError, match="cannot be read"):
         run(tiny_model(), store, tmp_path)
@@ -286,7 +291,7 @@ def test_training_learns(store, tmp_path):
 def inputs(tmp_path):
     train_tokenizer(["some words to train a tokenizer on. " * 5] * 5, 300, tmp_path / "tokenizer")
     shards = write_rows(tmp_path / "shards", random_rows(20, vocab_size=300), vocab_size=300)
-    return TrainInputs(shards, "a test corpus", tmp_path / "tokenizer", shards, 4)
+    return TrainInputs({shards: 1.0}, "a test corpus", tmp_path / "tokenizer", shards, 4)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -18,11 +18,12 @@ from miniplm.model import Dtype, build_model, with_layers
 from miniplm.model_size import model_size, size_of
 from miniplm.runtime.devices import best_device, matrix_product_rate, place
 from miniplm.scoring.forward import sequence_log_probs
-from miniplm.scoring.scorer import prepare_model
+from miniplm.scoring.preparation import prepare_model
 from miniplm.scoring.tuning import bytes_per_position, tune
 from miniplm.training.config import TrainingConfig
-from miniplm.training.objective import SequenceLoss
-from miniplm.training.trainer import make_optimizer, micro_batch_sequences
+from miniplm.training.optimizer import make_optimizer
+from miniplm.training.student_loss import MicroBatch, StudentLoss
+from miniplm.training.trainer import micro_batch_sequences
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -167,10 +168,11 @@ class _TrainingWork:
     def __init__(
         self, model: "PreTrainedModel", training: TrainingConfig, ids_BT: torch.Tensor
     ) -> None:
-        self.model, self.training, self.ids_BT = model, training, ids_BT
-        self.loss_model = SequenceLoss(model)
+        self.model, self.training = model, training
+        self.student = StudentLoss(model)
         self.optimizer = make_optimizer(model, training)
-        self.weights_B = torch.full((len(ids_BT),), 1 / len(ids_BT), device=ids_BT.device)
+        weights_B = torch.full((len(ids_BT),), 1 / len(ids_BT), device=ids_BT.device)
+        self.batch = MicroBatch(ids_BT, ids_BT, weights_B)
 
     def forward_and_backward(self) -> None:
         """Add to the gradients."""
@@ -182,9 +184,9 @@ class _TrainingWork:
         self.optimizer.step()
 
     def evaluate(self) -> None:
-        """The loss alone."""
-        with torch.no_grad():
-            self._loss()
+        """The losses alone."""
+        with self._autocast():
+            self.student.log_probs(self.batch.input_ids_BT, self.batch.targets_BT)
 
     def kept_bytes(self) -> int:
         """Bytes that the forward pass keeps for the backward pass, weights not counted."""
@@ -200,10 +202,13 @@ class _TrainingWork:
         return max(0, sum(kept.values()) - weights)
 
     def _loss(self) -> torch.Tensor:
-        enabled = self.training.precision == "bfloat16"
-        with torch.autocast(self.ids_BT.device.type, torch.bfloat16, enabled=enabled):
-            loss: torch.Tensor = self.loss_model(self.ids_BT, self.ids_BT, self.weights_B)
+        with self._autocast():
+            loss: torch.Tensor = self.student(self.batch).loss
         return loss
+
+    def _autocast(self) -> torch.autocast:
+        enabled = self.training.precision == "bfloat16"
+        return torch.autocast(self.model.device.type, torch.bfloat16, enabled=enabled)
 
 
 def _by_depth(config: "PretrainedConfig", measure: Callable[["PretrainedConfig"], CostT]) -> CostT:

@@ -1,5 +1,6 @@
 """The command line: it parses, calls the library, and prints."""
 
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
@@ -10,8 +11,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from miniplm.errors import MiniPLMError
+from miniplm.errors import MiniPLMError, StoppedError
 from miniplm.runtime.log import configure_logging
+from miniplm.runtime.team import rank
 
 _OVERRIDES = "OVERRIDES change fields of the recipe for this call, such as training.lr=3e-4."
 
@@ -26,6 +28,9 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401
         try:
             return super().invoke(ctx)
+        except StoppedError as error:
+            click.echo(str(error), err=True)
+            sys.exit(128 + signal.SIGTERM)
         except MiniPLMError as error:
             click.echo(f"error: {error}", err=True)
             sys.exit(1)
@@ -52,7 +57,7 @@ def main(verbose: bool) -> None:
     `miniplm demo` does all of it on text that every Python carries. For your own:
     `miniplm init > recipe.yaml`, edit, `miniplm plan recipe.yaml`, `miniplm run recipe.yaml`.
     """
-    configure_logging(verbose=verbose)
+    configure_logging(verbose=verbose, quiet=rank() > 0)
     import os
 
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -152,7 +157,7 @@ def _stage_command(kind: str, summary: str) -> Callable[..., None]:
 
         loaded = load_recipe(recipe, overrides)
         manifests = run_road(loaded, kinds=[kind], only=only)
-        for manifest in manifests:
+        for manifest in manifests if rank() == 0 else []:
             click.echo(f"{Path(loaded.run_dir) / manifest.stage}")
 
     return command
@@ -163,6 +168,8 @@ for _kind, _summary in {
     "score": "Score every candidate sequence with the teacher and the reference.",
     "select": "Choose the sequences of the refined corpora by their scores.",
     "export": "Write the refined corpora as token shards, and as text if asked for.",
+    "generate": "Let the teacher write text to train on (SeqKD).",
+    "capture": "Store the teacher's probabilities beside a corpus (sparse KD).",
     "train": "Train the students, and a teacher or reference that starts from scratch.",
     "evaluate": "Measure all models on held-out text.",
     "report": "Write the page about the run.",
@@ -174,6 +181,8 @@ def _run_and_show(recipe: Any) -> None:  # noqa: ANN401
     from miniplm.pipeline import run as run_road
 
     report = run_road(recipe)[-1]
+    if rank() > 0:
+        return
     _print_models(report.facts["models"])
     for sentence in report.facts["verdict"]:
         click.echo(f"\n{sentence}")

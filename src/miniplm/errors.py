@@ -6,7 +6,8 @@
     ├── ArtefactError           a file of ours is damaged, missing or of another make
     │   └── StageNotReadyError  a stage was asked for before the ones it builds on
     ├── ModelError              a model or tokenizer cannot be loaded, built or used on this data
-    └── TrainingError           training cannot go on (a non-finite loss, a foreign checkpoint)
+    ├── TrainingError           training cannot go on (a non-finite loss, a foreign checkpoint)
+    └── StoppedError            a signal asked to stop; what was done is kept
 
 A message says what was given, what was expected and what to do about it. The command line
 prints the message without a traceback; any other exception is a bug.
@@ -48,3 +49,7 @@ class ModelError(MiniPLMError):
 
 class TrainingError(MiniPLMError):
     """Training stopped and cannot go on by itself."""
+
+
+class StoppedError(MiniPLMError):
+    """A signal asked to stop, and all that was done is on disk."""

@@ -7,16 +7,20 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from miniplm.errors import ArtefactError, ConfigError, StageNotReadyError
-from miniplm.manifest import Manifest, changed_fields, read_manifest, write_atomically
+from miniplm.manifest import Manifest, Outcome, changed_fields, read_manifest, write_atomically
 from miniplm.preflight import preflight
 from miniplm.recipe import Recipe
 from miniplm.road import Road, Step, recipe_yaml
 from miniplm.runtime.log import logger
+from miniplm.runtime.team import Team
 from miniplm.stage_runner import run_stage
 
-KINDS = ("tokenize", "train", "score", "select", "export", "evaluate", "report")
+KINDS = (
+    "tokenize", "train", "score", "select", "export", "generate", "capture", "evaluate", "report",
+)  # fmt: skip
 RECIPE_NAME = "used_recipe.yaml"
 _SUPERSEDED = "superseded"
+_TRAIN, _DONE = "train", "done"
 
 
 def run(recipe: Recipe, kinds: Sequence[str] = KINDS, only: str | None = None) -> list[Manifest]:
@@ -44,10 +48,16 @@ def run(recipe: Recipe, kinds: Sequence[str] = KINDS, only: str | None = None) -
             choice = f"choose one of {', '.join(names)}" if any(names) else "leave it out"
             raise ConfigError("--only", [f"there is no {only!r} here; {choice}"])
         steps = [step for step, name in zip(steps, names, strict=True) if name == only]
-    with _locked(road.run_dir):
-        _check_ready(steps)
-        write_atomically(road.run_dir / RECIPE_NAME, recipe_yaml(recipe))
-        return [_do(step, road) for step in steps]
+    team = Team()
+    try:
+        if not team.is_main:
+            return [_help(step, team) for step in steps]
+        with _locked(road.run_dir):
+            _check_ready(steps)
+            write_atomically(road.run_dir / RECIPE_NAME, recipe_yaml(recipe))
+            return [_do(step, road, team) for step in steps]
+    finally:
+        team.part()
 
 
 def _check_ready(steps: Sequence[Step]) -> None:
@@ -74,15 +84,33 @@ def _first_missing(step: Step) -> Step:
     return step
 
 
-def _do(step: Step, road: Road) -> Manifest:
+def _do(step: Step, road: Road, team: Team) -> Manifest:
     if step.is_complete:
         logger.info("%-20s complete, skipped", step.name)
+        team.tell(_DONE)
         manifest = read_manifest(step.folder)
         assert manifest is not None
         return manifest
     _say_why(step)
-    manifest = run_stage(step.folder, step.spec, step.work, set_aside=road.run_dir / _SUPERSEDED)
+
+    def work(folder: Path) -> Outcome:
+        if step.kind == "train":
+            team.tell(_TRAIN)
+        return step.work(folder)
+
+    manifest = run_stage(step.folder, step.spec, work, set_aside=road.run_dir / _SUPERSEDED)
+    team.tell(_DONE)
     logger.info("%-20s done in %s%s", step.name, _duration(manifest.seconds), _dropped(manifest))
+    return manifest
+
+
+def _help(step: Step, team: Team) -> Manifest:
+    """Take part in a step that another process does: only training takes more than one."""
+    if team.tell() == _TRAIN:
+        step.work(step.folder)
+        team.tell()
+    manifest = read_manifest(step.folder)
+    assert manifest is not None
     return manifest
 
 

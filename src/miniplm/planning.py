@@ -11,18 +11,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from miniplm.calibration import Calibration
+from miniplm.calibration import Calibration, Cost
 from miniplm.data.documents import estimate_bytes
 from miniplm.data.shards import ids_dtype
 from miniplm.data.text_costs import text_costs
 from miniplm.data.tokenizer import load_configured_tokenizer
 from miniplm.manifest import read_manifest
 from miniplm.model import Dtype, ModelConfig, model_config, released_config
-from miniplm.model_size import TRAINING_TO_FORWARD, ModelSize, model_size
-from miniplm.recipe import CANDIDATES, Recipe
+from miniplm.model_size import ModelSize, model_size
+from miniplm.recipe import CANDIDATES, Recipe, StudentConfig
 from miniplm.road import Road, Step
 from miniplm.runtime.memory import resident_bytes
 from miniplm.scaling.regime import TOKENS_PER_PARAM
+from miniplm.training.compute import training_flops_per_token
 from miniplm.training.config import TrainingConfig
 from miniplm.training.trainer import EVALUATIONS
 
@@ -33,6 +34,11 @@ MANY_EPOCHS = 4
 """The paper's data-limited setting repeats text four times."""
 
 _SCORE_BYTES_PER_ROW = 28
+_CAPTURED_BYTES_PER_TOKEN = 40
+_CAPTURING_TO_SCORING = 2.0
+_GENERATING_TO_SCORING = 8.0
+"""Seconds of a token against those of scoring it: rough."""
+
 _SELECTED_ROWS_PER_SECOND = 10e6
 _EXPORTED_BYTES_PER_SECOND = 300e6
 _DISK_BYTES_PER_SECOND = 500e6
@@ -204,6 +210,8 @@ class _Planner:
             "evaluate": self._evaluation_cost,
             "select": self._selection_cost,
             "export": self._export_cost,
+            "generate": self._generation_cost,
+            "capture": self._capture_cost,
         }
         if step.kind not in by_kind:
             return _Cost()
@@ -260,6 +268,29 @@ class _Planner:
             load=load,
         )
 
+    def _capture_cost(self, name: str) -> _Cost:
+        num_tokens = self._corpus_tokens(self.recipe.captures[name].corpus)
+        forward = self._forward_cost("teacher", num_tokens, self.recipe.scoring.dtype)
+        on_disk = _CAPTURED_BYTES_PER_TOKEN * num_tokens
+
+        def load() -> _Load:
+            scoring = forward.load()
+            return _Load(_CAPTURING_TO_SCORING * scoring.seconds, scoring.memory)
+
+        return replace(forward, num_bytes=on_disk, load=load)
+
+    def _generation_cost(self, name: str) -> _Cost:
+        num_tokens = self._corpus_tokens(name)
+        forward = self._forward_cost("teacher", num_tokens, self.recipe.scoring.dtype)
+
+        def load() -> _Load:
+            scoring = forward.load()
+            return _Load(_GENERATING_TO_SCORING * scoring.seconds, scoring.memory)
+
+        on_disk = num_tokens * self._bytes_per_id()
+        note = "a token at a time; the hours are a rough guess"
+        return replace(forward, num_bytes=on_disk, load=load, note=note)
+
     def _state(self, step: Step) -> str:
         if step.is_complete:
             return "complete"
@@ -269,19 +300,37 @@ class _Planner:
         student = self.recipe.students.get(name)
         size, training = self._size(name), self._training(name)
         num_tokens = self._budget_tokens(training, size)
-        available = self.tokens["candidates" if student else name]
-        if student and student.corpus != CANDIDATES:
-            available *= self.recipe.selections[student.corpus].ratio
+        available = self._available(student) if student else self.tokens[name]
         per_param, epochs = num_tokens / size.num_params, num_tokens / max(1.0, available)
         self._judge(name, "student" if student else name, per_param, epochs)
         return _Cost(
             num_tokens,
-            TRAINING_TO_FORWARD * size.forward_flops_per_token * num_tokens,
+            self._training_flops(training, size) * num_tokens,
             size.num_params * _TRAINING_BYTES_PER_PARAM,
             lambda: self._training_load(name, training, num_tokens, size.num_params),
             f"{size.num_params / 1e6:.2f}M parameters, {per_param:.1f} tokens each, "
             f"{epochs:.1f} epochs",
         )
+
+    def _available(self, student: StudentConfig) -> float:
+        """Tokens of an epoch of the student's first corpus, over its share."""
+        corpus, share = next(iter(student.corpora.items()))
+        return self._corpus_tokens(corpus) / share
+
+    def _corpus_tokens(self, corpus: str) -> float:
+        if corpus == CANDIDATES:
+            return self.tokens[CANDIDATES]
+        if corpus in self.recipe.selections:
+            return self.tokens[CANDIDATES] * self.recipe.selections[corpus].ratio
+        generation = self.recipe.generations[corpus]
+        prompts = self._corpus_tokens(generation.prompts)
+        return min(float(generation.tokens or prompts), prompts)
+
+    def _training_flops(self, training: TrainingConfig, size: ModelSize) -> float:
+        """FLOPs of training for a token."""
+        taught = training.method == "vanilla_kd"
+        teacher = self._size("teacher").forward_flops_per_token if taught else 0.0
+        return training_flops_per_token(training.method, size.forward_flops_per_token, teacher)
 
     def _training_load(
         self, name: str, training: TrainingConfig, num_tokens: float, num_params: int
@@ -296,9 +345,12 @@ class _Planner:
             self.recipe.evaluation.held_out_sequences_while_training * length,
             self.tokens["held_out"],
         )
+        taught = Cost(0.0)
+        if training.method == "vanilla_kd":
+            taught = self.calibration.scoring(self._shape("teacher"), training.precision)
         checkpoint_bytes = _CHECKPOINT_BYTES_PER_PARAM * num_params
         seconds = (
-            num_tokens * costs.token.seconds
+            num_tokens * (costs.token.seconds + taught.seconds)
             + steps * costs.step.seconds
             + evaluations * evaluated * costs.evaluated_token.seconds
             + steps / training.checkpoint_every_steps * checkpoint_bytes / _DISK_BYTES_PER_SECOND
@@ -336,6 +388,6 @@ class _Planner:
         if budget.tokens is not None:
             return float(budget.tokens)
         if budget.flops is not None:
-            return budget.flops / (TRAINING_TO_FORWARD * size.forward_flops_per_token)
+            return budget.flops / self._training_flops(training, size)
         assert budget.steps is not None
         return float(budget.steps * training.global_batch_size * self.recipe.packing.max_length)

@@ -22,9 +22,12 @@ from miniplm.data.tokenizer import TokenizerConfig
 from miniplm.errors import ConfigError
 from miniplm.evaluation.config import EvaluationConfig
 from miniplm.export.config import ExportConfig
+from miniplm.generation.config import GenerationConfig
 from miniplm.model import ModelConfig
+from miniplm.scoring.capture_config import CaptureConfig
 from miniplm.scoring.config import ScoringConfig
 from miniplm.selection.config import SelectionConfig
+from miniplm.training.checks import method_faults
 from miniplm.training.config import TrainingConfig
 
 CANDIDATES = "candidates"
@@ -45,11 +48,20 @@ class ScorerConfig(ModelConfig):
 class StudentConfig(ModelConfig):
     """A student: a shape, what it trains on, and where its training differs."""
 
-    corpus: str = Field(CANDIDATES, description="candidates, or the name of a selection")
+    corpus: str | dict[str, float] = Field(
+        CANDIDATES,
+        description="candidates, the name of a selection or of a generation, or several of these "
+        "with their shares",
+    )
     training: TrainingConfig = Field(
         TrainingConfig(),
         description="fields that differ from the training section",
     )
+
+    @property
+    def corpora(self) -> dict[str, float]:
+        """The corpora it trains on, with their shares."""
+        return {self.corpus: 1.0} if isinstance(self.corpus, str) else self.corpus
 
 
 class Recipe(Config):
@@ -74,6 +86,13 @@ class Recipe(Config):
         default_factory=lambda: {"refined": SelectionConfig()},
         description="refined corpora by name",
     )
+    generations: dict[str, GenerationConfig] = Field(
+        default_factory=dict, description="text that the teacher writes, by name, for seqkd"
+    )
+    captures: dict[str, CaptureConfig] = Field(
+        default_factory=dict,
+        description="the teacher's probabilities stored beside a corpus, by name, for sparse_kd",
+    )
     export: ExportConfig = Field(ExportConfig(), description="forms of the refined corpora")
     training: TrainingConfig = Field(TrainingConfig(), description="how students are trained")
     students: dict[str, StudentConfig] = Field(
@@ -96,8 +115,9 @@ class Recipe(Config):
         faults = []
         for role in _RESERVED:
             faults += self._scorer_faults(role, getattr(self, role))
-        for kind, names in (("selections", self.selections), ("students", self.students)):
-            faults += [_name_fault(kind, name) for name in names if _name_fault(kind, name)]
+        for kind in ("selections", "generations", "captures", "students"):
+            faults += [fault for name in getattr(self, kind) if (fault := _name_fault(kind, name))]
+        faults += self._corpus_faults()
         for name, student in self.students.items():
             faults += self._student_faults(name, student)
         if self.tokenizer.name is None and not (
@@ -115,8 +135,36 @@ class Recipe(Config):
             )
         return faults
 
+    @property
+    def known_corpora(self) -> list[str]:
+        """What students can be trained on."""
+        return [CANDIDATES, *self.selections, *self.generations]
+
+    def _corpus_faults(self) -> list[str]:
+        """What is wrong with where generations and captures take their sequences from."""
+        faults = [
+            f"generations.{name}: there is a selection of this name; choose another"
+            for name in self.generations
+            if name in self.selections
+        ]
+        sources = {
+            f"generations.{name}.prompts": (config.prompts, [CANDIDATES, *self.selections])
+            for name, config in self.generations.items()
+        } | {
+            f"captures.{name}.corpus": (config.corpus, self.known_corpora)
+            for name, config in self.captures.items()
+        }
+        for place, (corpus, known) in sources.items():
+            if corpus not in known:
+                faults.append(f"{place}: there is no {corpus!r}; choose one of {', '.join(known)}")
+        return faults
+
     def _scorer_faults(self, role: str, scorer: ScorerConfig) -> list[str]:
         share = getattr(self.splits, role)
+        if scorer.training and (
+            scorer.training.method != "plain" or scorer.training.reweighting.kind != "none"
+        ):
+            return [f"{role}.training: a {role} is trained plainly; remove method and reweighting"]
         if not scorer.from_scratch:
             given = scorer.training is not None
             return [f"{role}.training: a released model is not trained; remove it"] * given
@@ -139,11 +187,25 @@ class Recipe(Config):
                 f"students.{name}.name: students are pre-trained from scratch; give shape, or "
                 "config_from to take the shape of a released model"
             )
-        if student.corpus != CANDIDATES and student.corpus not in self.selections:
-            known = ", ".join([CANDIDATES, *self.selections])
+        known = self.known_corpora
+        faults += [
+            f"students.{name}.corpus: there is no {corpus!r}; choose one of {', '.join(known)}"
+            for corpus in student.corpora
+            if corpus not in known
+        ]
+        if abs(sum(student.corpora.values()) - 1) > 1e-6 or min(student.corpora.values()) <= 0:
             faults.append(
-                f"students.{name}.corpus: there is no {student.corpus!r}; choose one of {known}"
+                f"students.{name}.corpus: shares have to be over 0 and add up to 1; given: "
+                f"{student.corpora}"
             )
+        faults += method_faults(
+            name,
+            self.student_training(name),
+            list(student.corpora),
+            generations=self.generations,
+            captures=self.captures,
+            scored_per_token=self.scoring.per_token,
+        )
         if not self.student_training(name).budget.is_given:
             faults.append(
                 f"students.{name}.training.budget: give tokens, steps or flops, here or in "

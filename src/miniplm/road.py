@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
     from miniplm.report.collect import RunFiles
     from miniplm.scoring.scorer import ScoringModel
+    from miniplm.training.config import TrainingConfig
+    from miniplm.training.inputs import TrainInputs
 
 TEXT = "text"
 PAGE_FORMAT = 1
@@ -71,6 +73,18 @@ class Step:
         return is_complete(self.folder, self.spec)
 
 
+@dataclass(frozen=True)
+class _Corpus:
+    """Token shards to train on, or to take prompts from.
+
+    `step` makes them, and `words` say what they are.
+    """
+
+    step: Step
+    shards: Path
+    words: str
+
+
 class Road:
     """All steps of a recipe, in an order in which each comes after what it needs."""
 
@@ -83,7 +97,10 @@ class Road:
             role: self._add_scorer(role, getattr(recipe, role)) for role in ("teacher", "reference")
         }
         self._scores = {role: self._add_score(role) for role in self._models}
-        self._corpora = {name: self._add_selection(name) for name in recipe.selections}
+        self._corpora = {CANDIDATES: self._candidates()}
+        self._corpora |= {name: self._add_selection(name) for name in recipe.selections}
+        self._corpora |= {name: self._add_generation(name) for name in recipe.generations}
+        self._captures = {name: self._add_capture(name) for name in recipe.captures}
         for name, student in recipe.students.items():
             self._models[name] = self._add_student(name, student)
         evaluations = [self._add_evaluation(name) for name in self._models]
@@ -100,6 +117,20 @@ class Road:
                 return step
         names = ", ".join(step.name for step in self.steps)
         raise ConfigError("the recipe", [f"has no step {name!r}; it has {names}"])
+
+    def foundations(self, student: str) -> list[str]:
+        """Names of the steps whose compute a student's training builds on, in order.
+
+        The teacher's own training is not among them: ordinarily a teacher is there already.
+        """
+        found: set[str] = set()
+        todo = list(self.step(f"train/{student}").needs)
+        while todo:
+            step = todo.pop()
+            if step.name not in found and step.name != "train/teacher":
+                found.add(step.name)
+                todo += step.needs
+        return [step.name for step in self.steps if step.name in found]
 
     def _add(
         self,
@@ -165,44 +196,96 @@ class Road:
         """The training of a teacher or reference; None for a released one."""
         if config.training is None:
             return None
+        training = config.training
+
+        def given() -> "TrainInputs":
+            from miniplm.training.inputs import TrainInputs
+
+            return TrainInputs(
+                corpora={self._split(role): 1.0},
+                corpus=f"the {role} split",
+                tokenizer=self._tokenizer,
+                held_out=self._split("held_out"),
+                held_out_sequences=self.recipe.evaluation.held_out_sequences_while_training,
+            )
+
         needs = {"tokenize": self._tokenize}
-        return self._add_training(role, config, self._split(role), f"the {role} split", role, needs)
+        return self._add_training(role, config, training, given, needs, {"split": role})
 
     def _add_training(
         self,
         name: str,
         config: ModelConfig,
-        shards: Path,
-        corpus: str,
-        split: str,
+        training: "TrainingConfig",
+        given: "Callable[[], TrainInputs]",
         needs: dict[str, Step],
+        settings: dict[str, object],
     ) -> Step:
+        """The training of a model on what is `given`; `settings` are its spec beside its shape."""
         recipe = self.recipe
-        settings = config.model_dump(mode="json", include={"config_from", "shape"})
-        settings |= {"seed": recipe.seed, "split": split}
+        shape = config.model_dump(mode="json", include={"config_from", "shape"})
         inputs = {"origin": config.origin_fingerprint}
         if isinstance(config, ScorerConfig):
-            assert config.training is not None
-            training = config.training
             inputs["tokenize"] = self._splits
-        else:  # students are compared by their losses on held-out text along the way
-            training = recipe.student_training(name)
-            settings["held_out"] = recipe.evaluation.held_out_sequences_while_training
-        settings["training"] = training.fingerprinted()
+        settings = {
+            **shape,
+            "seed": recipe.seed,
+            "training": training.fingerprinted(),
+            **settings,
+        }
 
         def work(folder: Path) -> Outcome:
-            from miniplm.training.student import TrainInputs, train_model
+            from miniplm.training.student import train_model
 
-            given = TrainInputs(
-                shards=shards,
-                corpus=corpus,
+            return train_model(name, config, training, given(), recipe.seed, folder)
+
+        return self._add(f"train/{name}", settings, needs, work, inputs)
+
+    def _add_student(self, name: str, config: StudentConfig) -> Step:
+        """The training of a student; its needs follow from its corpora and its method."""
+        recipe = self.recipe
+        training = recipe.student_training(name)
+        corpora = [(self._corpora[corpus], share) for corpus, share in config.corpora.items()]
+        needs = {"tokenize": self._tokenize}
+        needs |= {f"corpus/{corpus}": self._corpora[corpus].step for corpus in config.corpora}
+        capture = self._captures.get(training.capture or "")
+        if training.method == "sparse_kd" and capture:
+            needs["capture"] = capture
+        weighted = training.reweighting.kind != "none"
+        if weighted:
+            needs |= {f"score/{role}": step for role, step in self._scores.items()}
+        settings: dict[str, object] = {
+            "corpora": config.corpora,
+            # students are compared by their losses on held-out text along the way
+            "held_out": recipe.evaluation.held_out_sequences_while_training,
+        }
+        taught = training.method == "vanilla_kd"
+        if taught:
+            needs = self._with_model("teacher", needs)
+            settings["teacher"] = self._model_identity("teacher")
+
+        def given() -> "TrainInputs":
+            from miniplm.training.inputs import TrainInputs
+            from miniplm.training.scores import Role, ScoreTables
+
+            folders: dict[Role, Path] = {
+                "teacher": self._scores["teacher"].folder,
+                "reference": self._scores["reference"].folder,
+            }
+            normalization = training.reweighting.normalization
+            dtype: Dtype = training.precision
+            return TrainInputs(
+                corpora={corpus.shards: share for corpus, share in corpora},
+                corpus=" and ".join(corpus.words for corpus, _ in corpora),
                 tokenizer=self._tokenizer,
                 held_out=self._split("held_out"),
                 held_out_sequences=recipe.evaluation.held_out_sequences_while_training,
+                scores=ScoreTables(folders, normalization) if weighted else None,
+                captured=capture.folder if capture else None,
+                teacher=(lambda: self._load("teacher", dtype)) if taught else None,
             )
-            return train_model(name, config, training, given, recipe.seed, folder)
 
-        return self._add(f"train/{name}", settings, needs, work, inputs)
+        return self._add_training(name, config, training, given, needs, settings)
 
     def _add_score(self, role: str) -> Step:
         scoring = self.recipe.scoring
@@ -223,8 +306,11 @@ class Road:
             {"tokenize": self._splits},
         )
 
-    def _add_selection(self, name: str) -> Step:
-        """Selection and export of one refined corpus; returns the export step."""
+    def _candidates(self) -> _Corpus:
+        return _Corpus(self._tokenize, self._split(CANDIDATES), "all candidates")
+
+    def _add_selection(self, name: str) -> _Corpus:
+        """Selection and export of one refined corpus."""
         recipe = self.recipe
         config = recipe.selections[name]
         needs = {"tokenize": self._tokenize, **self._scores}
@@ -256,7 +342,7 @@ class Road:
         )
         if recipe.export.text is not None:
             self._add_text(name, exported, recipe.export.text)
-        return exported
+        return _Corpus(exported, exported.folder / SHARDS_FOLDER, f"the refined corpus {name!r}")
 
     def _add_text(self, name: str, exported: Step, form: TextForm) -> None:
         """The text of a refined corpus."""
@@ -274,17 +360,64 @@ class Road:
             {"tokenize": self._splits},
         )
 
-    def _add_student(self, name: str, config: StudentConfig) -> Step:
-        if config.corpus == CANDIDATES:
-            shards, corpus = self._split(CANDIDATES), "all candidates"
-            needs = {"tokenize": self._tokenize}
-        else:
-            step = self._corpora[config.corpus]
-            shards = step.folder / SHARDS_FOLDER
-            corpus = f"the refined corpus {config.corpus!r}"
-            needs = {"tokenize": self._tokenize, "corpus": step}
-        split = CANDIDATES if config.corpus == CANDIDATES else "refined"
-        return self._add_training(name, config, shards, corpus, split, needs)
+    def _add_generation(self, name: str) -> _Corpus:
+        """Text that the teacher writes."""
+        recipe = self.recipe
+        config = recipe.generations[name]
+        prompts = self._corpora[config.prompts]
+
+        def work(folder: Path) -> Outcome:
+            from miniplm.generation.generator import generate_corpus
+
+            scorer = self._load("teacher", recipe.scoring.dtype)
+            return generate_corpus(
+                scorer, prompts.shards, self._token_bytes(), config, folder, recipe.seed
+            )
+
+        step = self._add(
+            f"generate/{name}",
+            {
+                **config.fingerprinted(),
+                "dtype": recipe.scoring.dtype,
+                "seed": recipe.seed,
+                **self._model_identity("teacher"),
+            },
+            self._with_model("teacher", {"tokenize": self._tokenize, "corpus": prompts.step}),
+            work,
+            self._without_held_out(prompts),
+        )
+        return _Corpus(step, step.folder / SHARDS_FOLDER, f"text that the teacher wrote ({name!r})")
+
+    def _add_capture(self, name: str) -> Step:
+        """The teacher's probabilities beside a corpus."""
+        recipe = self.recipe
+        config, scoring = recipe.captures[name], recipe.scoring
+        corpus = self._corpora[config.corpus]
+
+        def work(folder: Path) -> Outcome:
+            from miniplm.scoring.capture import capture_shards
+
+            scorer = self._load("teacher", scoring.dtype)
+            return capture_shards(scorer, corpus.shards, config, scoring, folder, recipe.seed)
+
+        return self._add(
+            f"capture/{name}",
+            {
+                **config.fingerprinted(),
+                "dtype": scoring.dtype,
+                "seed": recipe.seed,
+                **self._model_identity("teacher"),
+            },
+            self._with_model("teacher", {"tokenize": self._tokenize, "corpus": corpus.step}),
+            work,
+            self._without_held_out(corpus),
+        )
+
+    def _without_held_out(self, corpus: _Corpus) -> dict[str, str]:
+        """Fingerprints of what a step on a corpus reads, which is no held-out text."""
+        candidates = corpus.step is self._tokenize
+        fingerprint = self._splits if candidates else corpus.step.spec.fingerprint
+        return {"tokenize": self._splits, "corpus": fingerprint}
 
     def _add_evaluation(self, name: str) -> Step:
         evaluation = self.recipe.evaluation
@@ -363,6 +496,22 @@ class Road:
         return token_table(load_tokenizer(self._tokenizer)).num_bytes_V
 
 
+def _origin(recipe: Recipe, name: str) -> str:
+    """What a student is trained on, and how, in a few words."""
+    student, training = recipe.students[name], recipe.student_training(name)
+    words = {CANDIDATES: "all candidates"}
+    words |= {corpus: f"selection {corpus!r}" for corpus in recipe.selections}
+    words |= {corpus: f"generation {corpus!r}" for corpus in recipe.generations}
+    parts = [words[corpus] for corpus in student.corpora]
+    if len(parts) > 1:
+        shares = student.corpora.values()
+        parts = [f"{share:.0%} {part}" for part, share in zip(parts, shares, strict=True)]
+    how: list[str] = [training.method] if training.method not in ("plain", "seqkd") else []
+    if training.reweighting.kind != "none":
+        how.append(f"{training.reweighting.kind} weights")
+    return ", ".join([" and ".join(parts), *how])
+
+
 def recipe_yaml(recipe: Recipe) -> str:
     """What was given of a recipe, as YAML."""
     content = recipe.model_dump(mode="json", exclude_unset=True)
@@ -376,9 +525,7 @@ def run_files(recipe: Recipe, road: Road | None = None) -> "RunFiles":
     road = road or Road(recipe)
     scorers = {"teacher": recipe.teacher, "reference": recipe.reference}
     origins = {role: scorer.name or f"the {role} split" for role, scorer in scorers.items()}
-    for name, student in recipe.students.items():
-        everything = student.corpus == CANDIDATES
-        origins[name] = "all candidates" if everything else f"selection {student.corpus!r}"
+    origins |= {name: _origin(recipe, name) for name in recipe.students}
     return RunFiles(
         run_dir=road.run_dir,
         title=recipe.name,
@@ -386,4 +533,5 @@ def run_files(recipe: Recipe, road: Road | None = None) -> "RunFiles":
         origins=origins,
         selections=recipe.selections,
         recipe_yaml=recipe_yaml(recipe),
+        foundations={name: road.foundations(name) for name in recipe.students},
     )

@@ -1,14 +1,10 @@
-"""From token shards to batches: the order is a pure function of (seed, epoch).
+"""From token shards to batches.
 
-Axes: B sequences, T positions. The sequences of the run form one endless list, epoch after epoch,
-each epoch shuffled anew; step s trains on positions [s * G, (s + 1) * G) of it, G being the
-global batch size. Nothing about the machine enters, so a run that is resumed, elsewhere or on
-other devices, sees the same sequences in the same global batches.
+Axes: B sequences, T positions.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 import torch
@@ -22,34 +18,6 @@ IGNORED = -100
 
 _WIDTH_STEP = 32
 """Widths are multiples of this: few different shapes keep the allocator's memory in one piece."""
-
-
-@lru_cache(maxsize=4)
-def epoch_order(num_sequences: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The order of sequences in one epoch: a permutation of `range(num_sequences)`."""
-    generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
-    return generator.permutation(num_sequences)
-
-
-def global_batch(
-    step: int, global_batch_size: int, num_sequences: int, seed: int
-) -> NDArray[np.int64]:
-    """Indices of the sequences of one step, `[global_batch_size]` int64.
-
-    A batch at the end of an epoch is filled from the next one.
-
-    Example:
-        >>> first = [int(i) for step in range(3) for i in global_batch(step, 2, 3, seed=0)]
-        >>> sorted(first[:3]), sorted(first[3:])
-        ([0, 1, 2], [0, 1, 2])
-    """
-    positions = np.arange(step * global_batch_size, (step + 1) * global_batch_size)
-    epochs, places = np.divmod(positions, num_sequences)
-    indices = np.empty(global_batch_size, dtype=np.int64)
-    for epoch in np.unique(epochs):
-        here = epochs == epoch
-        indices[here] = epoch_order(num_sequences, seed, int(epoch))[places[here]]
-    return indices
 
 
 @dataclass(frozen=True)

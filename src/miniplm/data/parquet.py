@@ -79,7 +79,11 @@ def _stored(field: pa.Field) -> pa.Field:
 
 def _is_text(field: pa.Field) -> bool:
     """Whether the values are long; numbers and numbered categories are short."""
-    return bool(pa.types.is_string(field.type) or pa.types.is_list(field.type))
+    return bool(pa.types.is_string(field.type) or _is_list(field))
+
+
+def _is_list(field: pa.Field) -> bool:
+    return bool(pa.types.is_list(field.type) or pa.types.is_large_list(field.type))
 
 
 def _layout(schema: pa.Schema, repetitive: Sequence[str]) -> dict[str, Any]:
@@ -105,7 +109,7 @@ def _layout(schema: pa.Schema, repetitive: Sequence[str]) -> dict[str, Any]:
 
 def _leaf(field: pa.Field) -> str:
     """The name that Parquet knows a column's values by."""
-    return f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name
+    return f"{field.name}.list.element" if _is_list(field) else field.name
 
 
 def _sorting(table: pa.Table) -> list[pq.SortingColumn] | None:
@@ -145,6 +149,12 @@ class ColumnFile:
             ) from error
         self.num_rows: int = self._file.metadata.num_rows
         self.num_groups: int = self._file.metadata.num_row_groups
+
+    @property
+    def names(self) -> list[str]:
+        """Of the columns."""
+        names: list[str] = self._file.schema_arrow.names
+        return names
 
     def table(self, columns: Sequence[str] | None = None, group: int | None = None) -> pa.Table:
         """Some columns, of one group of rows or of all.

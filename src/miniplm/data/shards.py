@@ -269,6 +269,15 @@ def _read_header(path: Path, data: bytes) -> tuple[np.dtype[Any], int, int]:
     return dtypes[code], num_rows, num_documents
 
 
+def is_made_from(prefix: Path, origin: object) -> bool:
+    """Whether the shard is there, whole, and was written with exactly this `origin`."""
+    sidecar = prefix.with_suffix(".parquet")
+    try:
+        return sidecar.exists() and bool(ColumnFile(sidecar).origin == origin)
+    except ArtefactError:
+        return False
+
+
 def shard_prefixes(folder: Path) -> list[Path]:
     """Prefixes of the shards in a folder, in the order of their numbers.
 

@@ -13,8 +13,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from miniplm.data.parquet import ColumnFile, places_of
-from miniplm.data.shards import Shard, shard_prefixes, write_shard
+from miniplm.data.parquet import places_of
+from miniplm.data.shards import Shard, is_made_from, shard_prefixes, write_shard
 from miniplm.errors import ArtefactError
 from miniplm.manifest import Outcome
 from miniplm.runtime.buffers import Buffers
@@ -80,7 +80,7 @@ def _export_shard(task: _Task) -> tuple[int, int]:
     selected = read_selection(task.selection, shard.info.shard_hash)
     target = task.folder / SHARDS_FOLDER / task.prefix.name
     origin = {"shard_hash": shard.info.shard_hash, "selection": selected.digest}
-    if not _is_exported(target, origin):
+    if not is_made_from(target, origin):
         places = _kept_places(shard, selected, task.selection)
         order = np.argsort(places)
         places = places[order]
@@ -96,15 +96,6 @@ def _export_shard(task: _Task) -> tuple[int, int]:
         )
     written = Shard(target)
     return len(written), written.num_ids
-
-
-def _is_exported(target: Path, origin: dict[str, str]) -> bool:
-    """Whether the shard is there, whole, and made from exactly this."""
-    sidecar = target.with_suffix(".parquet")
-    try:
-        return sidecar.exists() and ColumnFile(sidecar).origin == origin
-    except ArtefactError:
-        return False
 
 
 def _kept_places(shard: Shard, selected: Selected, path: Path) -> NDArray[np.int64]:

@@ -3,7 +3,7 @@
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class RunFiles:
         stages: Names of all stages but the report, in order.
         origins: Where each model comes from, in a few words: teacher, reference, then students.
         selections: Refined corpora by name.
+        foundations: For each student, the stages whose compute its training builds on.
         recipe_yaml: The recipe, to be shown.
     """
 
@@ -57,6 +58,7 @@ class RunFiles:
     origins: Mapping[str, str]
     selections: Mapping[str, SelectionConfig]
     recipe_yaml: str
+    foundations: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def students(self) -> list[str]:
@@ -92,7 +94,10 @@ def collect(run: RunFiles) -> ReportContent:
 
 def model_lines(models: Sequence[ModelRow]) -> list[list[str]]:
     """The table of models for the terminal: a heading, then a line for each model."""
-    heading = ["model", "trained on", "tokens", "per parameter", "loss", "bits per byte"]
+    heading = [
+        "model", "trained on", "tokens", "per parameter", "training FLOPs", "total FLOPs", "time",
+        "loss", "bits per byte",
+    ]  # fmt: skip
     return [heading, *(_line(row) for row in models)]
 
 
@@ -105,6 +110,9 @@ def _line(row: ModelRow) -> list[str]:
         row.origin,
         shown(row.num_tokens_trained, ","),
         shown(row.tokens_per_param, ".1f"),
+        shown(row.training_flops, ".3g"),
+        shown(row.total_flops, ".3g"),
+        "" if row.training_seconds is None else f"{row.training_seconds:,.0f} s",
         shown(row.held_out_loss, ".4f"),
         shown(row.bits_per_byte, ".4f"),
     ]
@@ -159,7 +167,20 @@ class _Collector:
             tokens_per_param=trained.facts["tokens_per_param"] if trained else None,
             held_out_loss=average["loss"],
             bits_per_byte=average["bits_per_byte"],
+            training_flops=trained.flops if trained else None,
+            preparation_flops=self._preparation_flops(name) if trained else None,
+            num_sharing=self._num_sharing(name),
+            training_seconds=trained.seconds if trained else None,
         )
+
+    def _preparation_flops(self, name: str) -> float:
+        stages = self.run.foundations.get(name, ())
+        return sum(self.manifests[stage].flops or 0.0 for stage in stages)
+
+    def _num_sharing(self, name: str) -> int:
+        mine = set(self.run.foundations.get(name, ()))
+        others = self.run.foundations.values()
+        return sum(mine <= set(stages) for stages in others) if mine else 0
 
     def _held_out_lines(self, name: str) -> list[dict[str, Any]]:
         lines: list[dict[str, Any]] = self.manifests[f"evaluate/{name}"].facts["held_out"]

@@ -40,6 +40,28 @@ class ModelRow:
     tokens_per_param: float | None
     held_out_loss: float | None
     bits_per_byte: float | None
+    training_flops: float | None = None
+    """A teacher in the loop included."""
+    preparation_flops: float | None = None
+    """Of what its data and its method build on: the reference's training, scoring, capturing,
+    generating. The teacher's own training is not counted."""
+    num_sharing: int = 0
+    """Students that build on all of that, this one included."""
+    training_seconds: float | None = None
+
+    @property
+    def total_flops(self) -> float | None:
+        """Of training and of everything it builds on, as if it were the only student."""
+        if self.training_flops is None:
+            return None
+        return self.training_flops + (self.preparation_flops or 0.0)
+
+    @property
+    def shared_flops(self) -> float | None:
+        """The same with the preparation divided among the students that build on it."""
+        if self.training_flops is None:
+            return None
+        return self.training_flops + (self.preparation_flops or 0.0) / max(1, self.num_sharing)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,8 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from miniplm.runtime.team import rank
+
 Advance = Callable[..., None]
 """`advance(amount)` moves the bar; `advance(amount, note="loss 3.21")` also sets its note."""
 
@@ -44,7 +46,7 @@ def progress(title: str, total: float | None, unit: str) -> Iterator[Advance]:
         unit: Name of a unit, in the plural: `tokens`, `sequences`, `MB`.
     """
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not console.is_terminal or rank() > 0:
         yield lambda amount, note="": None
         return
     bar = Progress(

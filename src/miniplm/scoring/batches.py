@@ -15,24 +15,33 @@ from miniplm.data.shards import Shard
 
 
 @dataclass(frozen=True)
-class ScoringBatch:
+class RowBatch:
     """Rows of one shard, padded to one length.
 
     Args:
         places: Of the rows in the shard, `[B]`.
         input_ids_BT: Ids, padded on the right.
         targets_BT: The id to predict at each position, or `IGNORED`.
-        num_tokens_B: Targets that count.
-        num_bytes_B: Bytes of text that they stand for.
         num_positions: Positions of the rows, padding left out.
     """
 
     places: NDArray[np.int64]
     input_ids_BT: torch.Tensor
     targets_BT: torch.Tensor
+    num_positions: int
+
+
+@dataclass(frozen=True)
+class ScoringBatch(RowBatch):
+    """Rows with what is counted of them.
+
+    Args:
+        num_tokens_B: Targets that count.
+        num_bytes_B: Bytes of text that they stand for.
+    """
+
     num_tokens_B: NDArray[np.int64]
     num_bytes_B: NDArray[np.int64]
-    num_positions: int
 
 
 def length_buckets(
@@ -52,28 +61,36 @@ def length_buckets(
         begin += size
 
 
+def row_batches(shard: Shard, buckets: Iterable[NDArray[np.int64]]) -> Iterator[RowBatch]:
+    """A batch for each group of places in the shard."""
+    for places in buckets:
+        rows = [shard.row(int(place)) for place in places]
+        width = padded_width(max(len(row) for row in rows) - 1, shard.info.max_length)
+        batch = make_batch(rows, shard.info.eos_id, width)
+        yield RowBatch(
+            places=places,
+            input_ids_BT=batch.input_ids_BT,
+            targets_BT=batch.targets_BT,
+            num_positions=sum(len(row) - 1 for row in rows),
+        )
+
+
 def scoring_batches(
     shard: Shard, buckets: Iterable[NDArray[np.int64]], token_num_bytes_V: NDArray[np.int64]
 ) -> Iterator[ScoringBatch]:
-    """A batch for each group of places in the shard.
+    """A batch for each group of places in the shard, with what is counted of its rows.
 
     Args:
         shard: The rows.
         buckets: Places that go together.
         token_num_bytes_V: Bytes of text that each id stands for, `[V]`.
     """
-    for places in buckets:
-        rows = [shard.row(int(place)) for place in places]
-        width = padded_width(max(len(row) for row in rows) - 1, shard.info.max_length)
-        batch = make_batch(rows, shard.info.eos_id, width)
+    for batch in row_batches(shard, buckets):
         targets_BT = batch.targets_BT.numpy()
         counted_BT = targets_BT != IGNORED
         num_bytes_BT = token_num_bytes_V[np.where(counted_BT, targets_BT, 0)] * counted_BT
         yield ScoringBatch(
-            places=places,
-            input_ids_BT=batch.input_ids_BT,
-            targets_BT=batch.targets_BT,
+            **vars(batch),
             num_tokens_B=counted_BT.sum(axis=1),
             num_bytes_B=num_bytes_BT.sum(axis=1),
-            num_positions=sum(len(row) - 1 for row in rows),
         )

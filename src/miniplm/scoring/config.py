@@ -14,6 +14,9 @@ class ScoringConfig(Config):
     """How models score sequences."""
 
     dtype: Dtype = Field("bfloat16", description="dtype the models run in: bfloat16 or float32")
+    per_token: bool = Field(
+        False, description="keep the log-probability of every token, two bytes each"
+    )
     memory_gb: Annotated[float | None, NOT_FINGERPRINTED] = Field(
         None,
         gt=0,

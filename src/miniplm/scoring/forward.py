@@ -15,17 +15,18 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
-@torch.inference_mode()
-def sequence_log_probs(
+@torch.no_grad()
+def token_log_probs(
     model: "PreTrainedModel",
     input_ids_BT: torch.Tensor,
     targets_BT: torch.Tensor,
     *,
     compiled: bool = False,
 ) -> torch.Tensor:
-    """Sum over each sequence's targets of their log-probabilities, `[B]` float64, nats.
+    """Log-probability of each target, `[B, T]` float32, nats; 0 where there is none.
 
-    The result stays on the device of the output layer, so that nothing waits for it.
+    Without inference mode, which weights that are spread over processes do not go with. The result
+    stays on the device of the output layer, so that nothing waits for it.
 
     Args:
         model: A causal model.
@@ -43,5 +44,20 @@ def sequence_log_probs(
         bias_V,
         compiled=compiled,
     )
-    log_probs_BT = log_probs_N.view(targets_BT.shape).masked_fill(targets_BT == IGNORED, 0.0)
+    return log_probs_N.view(targets_BT.shape).masked_fill(targets_BT == IGNORED, 0.0)
+
+
+@torch.inference_mode()
+def sequence_log_probs(
+    model: "PreTrainedModel",
+    input_ids_BT: torch.Tensor,
+    targets_BT: torch.Tensor,
+    *,
+    compiled: bool = False,
+) -> torch.Tensor:
+    """Sum over each sequence's targets of their log-probabilities, `[B]` float64, nats.
+
+    Arguments are those of `token_log_probs`.
+    """
+    log_probs_BT = token_log_probs(model, input_ids_BT, targets_BT, compiled=compiled)
     return log_probs_BT.sum(dim=1, dtype=torch.float64)

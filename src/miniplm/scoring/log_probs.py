@@ -16,7 +16,23 @@ TILES = {"cpu": (1024, 1024), "cuda": (8192, 8192)}
 """Positions and vocabulary entries of a tile, by device: a few megabytes that stay in the cache of
 a CPU; enough to fill a GPU. The output layer is read once for every chunk of positions."""
 
+CHUNK_LOGITS = {"cpu": 1 << 20, "cuda": 1 << 27}
+"""Logits that `chunk_length` allows at a time, by device."""
+
+MIN_CHUNK = 128
+"""Fewer positions than this would read the whole output layer again for too little work."""
+
 _LOG2_E = math.log2(math.e)
+
+
+def chunk_length(vocab_size: int, device: torch.device) -> int:
+    """Positions whose logits over the whole vocabulary are made at a time, where they have to be.
+
+    Example:
+        >>> chunk_length(2048, torch.device("cpu")), chunk_length(151_936, torch.device("cpu"))
+        (512, 128)
+    """
+    return max(MIN_CHUNK, CHUNK_LOGITS.get(device.type, 1 << 20) // vocab_size)
 
 
 def target_log_probs(

@@ -3,9 +3,8 @@
 Axes: B sequences, V vocabulary.
 """
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,18 +17,14 @@ from miniplm.data.shards import Shard, open_shards
 from miniplm.errors import ModelError
 from miniplm.manifest import Outcome
 from miniplm.model import Dtype
-from miniplm.model_checks import check_causal_head, check_length, check_vocabulary
-from miniplm.model_size import size_of
 from miniplm.runtime.ahead import ahead
-from miniplm.runtime.allocator import keep_memory
-from miniplm.runtime.log import logger
 from miniplm.runtime.progress import Advance, progress
-from miniplm.scoring.attention import use_blocked_attention
 from miniplm.scoring.batches import length_buckets, scoring_batches
 from miniplm.scoring.config import ScoringConfig
-from miniplm.scoring.forward import sequence_log_probs
-from miniplm.scoring.tables import SCORE_SCHEMA, ScoreInfo, is_scored, write_scores
-from miniplm.scoring.tuning import Tuning, tune
+from miniplm.scoring.forward import sequence_log_probs, token_log_probs
+from miniplm.scoring.preparation import check_and_count, compile_models, prepare_model
+from miniplm.scoring.tables import SCORE_SCHEMA, TOKENS_FIELD, ScoreInfo, is_scored, write_scores
+from miniplm.scoring.tuning import Tuning, halving_batches, tune
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -95,8 +90,11 @@ def score_with_models(
     """
     shards = open_shards(shards_folder)
     total = sum(shard.num_ids - len(shard) for shard in shards)
-    flops = {folder: total * _check_and_count(scorer, shards) for folder, scorer in scorers.items()}
-    missing = [(shard, tables) for shard in shards if (tables := _missing(scorers, shard))]
+    flops = {
+        folder: total * check_and_count(scorer.model, scorer.name, shards)
+        for folder, scorer in scorers.items()
+    }
+    missing = [(shard, tables) for shard in shards if (tables := _missing(scorers, shard, config))]
     num_left = sum(shard.num_ids - len(shard) for shard, _ in missing)
     left = {folder: value * num_left / max(1, total) for folder, value in flops.items()}
     tuning = _tune_all(scorers, left, config)
@@ -122,16 +120,6 @@ def score_with_models(
     }
 
 
-def _check_and_count(scorer: ScoringModel, shards: Sequence[Shard]) -> float:
-    """Refuse a model that does not fit the shards; returns its FLOPs for a token."""
-    check_vocabulary(scorer.model, shards[0].info.vocab_size, scorer.name)
-    check_length(scorer.model, shards[0].info.max_length, scorer.name)
-    check_causal_head(scorer.model)
-    lengths = [int(shard.lengths.sum()) for shard in shards]
-    length = sum(lengths) // max(1, sum(len(shard) for shard in shards))
-    return size_of(scorer.model, length).forward_flops_per_token
-
-
 def _tune_all(
     scorers: Mapping[Path, ScoringModel], flops: Mapping[Path, float], config: ScoringConfig
 ) -> Tuning:
@@ -151,48 +139,31 @@ def _compile(
     tuning: Tuning,
 ) -> tuple[Tuning, float]:
     """Compile the models; returns how they score from here on, and the seconds it took."""
-    started = time.monotonic()
+    models = [scorer.model for scorer in scorers.values()]
     bucket = next(length_buckets(shard.lengths, tuning.batch_tokens, shard.info.max_length))
     batch = next(scoring_batches(shard, [bucket], token_num_bytes_V))
-    try:
-        for scorer in scorers.values():
-            compile_layers(scorer.model)
-            sequence_log_probs(scorer.model, batch.input_ids_BT, batch.targets_BT, compiled=True)
-    except RuntimeError as error:  # of which the compilers' errors are, and running out of memory
-        reason = str(error).strip().partition("\n")[0][:200]
-        logger.warning("scoring goes on without compiling, which failed: %s", reason)
-        for scorer in scorers.values():
-            compile_layers(scorer.model, undo=True)
-        tuning = replace(tuning, compiled=False)
-    return tuning, time.monotonic() - started
 
+    def first() -> None:
+        for model in models:
+            sequence_log_probs(model, batch.input_ids_BT, batch.targets_BT, compiled=True)
 
-def prepare_model(model: "PreTrainedModel") -> None:
-    """Make a model, and on a CPU the allocator, ready to score at full speed."""
-    if model.device.type == "cpu":
-        keep_memory()
-    use_blocked_attention(model)
-
-
-def compile_layers(model: "PreTrainedModel", *, undo: bool = False) -> None:
-    """Compile the layers of a model in place; layers of one kind are compiled once."""
-    for blocks in model.modules():
-        if isinstance(blocks, torch.nn.ModuleList):
-            for block in blocks:
-                if undo:
-                    block._compiled_call_impl = None
-                else:
-                    block.compile(dynamic=True)
+    return compile_models(models, tuning, first)
 
 
 def _missing(
-    scorers: Mapping[Path, ScoringModel], shard: Shard
+    scorers: Mapping[Path, ScoringModel], shard: Shard, config: ScoringConfig
 ) -> dict[Path, tuple[ScoringModel, ScoreInfo]]:
     """The tables of a shard that are not there yet, with who is to make them."""
     tables = {
         folder / f"{shard.prefix.name}.parquet": (
             scorer,
-            ScoreInfo(scorer.name, scorer.fingerprint, scorer.dtype, shard.info.shard_hash),
+            ScoreInfo(
+                scorer.name,
+                scorer.fingerprint,
+                scorer.dtype,
+                shard.info.shard_hash,
+                config.per_token,
+            ),
         )
         for folder, scorer in scorers.items()
     }
@@ -206,38 +177,30 @@ def _score_missing(
     tuning: Tuning,
     advance: Advance,
 ) -> Tuning:
-    """Score a shard with the models that have no table of it yet; returns what it took to.
-
-    Where a device runs out of memory, batches are halved: longest rows come first, so that this
-    happens at the start of a shard or not at all.
-    """
+    """Score a shard with the models that have no table of it yet; returns what it took to."""
     models = [scorer.model for scorer, _ in missing.values()]
-    while True:
-        try:
-            tables = score_rows(models, shard, token_num_bytes_V, tuning, advance)
-        except torch.OutOfMemoryError as error:
-            longest = int(shard.lengths.max()) - 1
-            if tuning.batch_tokens <= longest:
-                raise ModelError(
-                    f"{shard.prefix}: the device has no memory for a single row of {longest} "
-                    "tokens beside the model. Use a larger device, or scoring.placement=spread."
-                ) from error
-            tuning = replace(tuning, batch_tokens=tuning.batch_tokens // 2)
-            logger.warning("out of memory; going on with batches of %d", tuning.batch_tokens)
-            torch.cuda.empty_cache()
-            continue
-        break
+    per_token = any(info.per_token for _, info in missing.values())
+    tables, tuning = halving_batches(
+        lambda tuned: score_rows(
+            models, shard, token_num_bytes_V, tuned, advance, per_token=per_token
+        ),
+        shard,
+        tuning,
+    )
     for (path, (_, info)), table in zip(missing.items(), tables, strict=True):
         write_scores(path, table, info)
     return tuning
 
 
+@torch.inference_mode()
 def score_rows(
     models: Sequence["PreTrainedModel"],
     shard: Shard,
     token_num_bytes_V: NDArray[np.int64],
     tuning: Tuning,
     advance: Advance,
+    *,
+    per_token: bool = False,
 ) -> list[pa.Table]:
     """The score table of one shard for each model, rows in the shard's order.
 
@@ -247,6 +210,7 @@ def score_rows(
         token_num_bytes_V: Bytes of text that each id stands for, `[V]`.
         tuning: Size of batches, and whether the models were compiled.
         advance: Is told of positions as they are done.
+        per_token: With the column `token_log_probs`.
 
     Raises:
         ModelError: A score is not finite.
@@ -255,6 +219,7 @@ def score_rows(
     num_tokens = np.zeros(len(shard), dtype=np.int32)
     num_bytes = np.zeros(len(shard), dtype=np.int64)
     sums: list[list[torch.Tensor]] = [[] for _ in models]
+    tokens: list[dict[int, NDArray[np.float16]]] = [{} for _ in models]
     order = []
     buckets = length_buckets(shard.lengths, tuning.batch_tokens, shard.info.max_length)
     with ahead(scoring_batches(shard, buckets, token_num_bytes_V), depth=2) as batches:
@@ -262,15 +227,41 @@ def score_rows(
             order.append(batch.places)
             num_tokens[batch.places] = batch.num_tokens_B
             num_bytes[batch.places] = batch.num_bytes_B
-            for model, done in zip(models, sums, strict=True):
-                done.append(
-                    sequence_log_probs(
-                        model, batch.input_ids_BT, batch.targets_BT, compiled=tuning.compiled
-                    )
+            for model, done, kept in zip(models, sums, tokens, strict=True):
+                log_probs_BT = token_log_probs(
+                    model, batch.input_ids_BT, batch.targets_BT, compiled=tuning.compiled
                 )
+                done.append(log_probs_BT.sum(dim=1, dtype=torch.float64))
+                if per_token:
+                    kept.update(_by_row(log_probs_BT, batch.places, shard.lengths))
             advance(batch.num_positions)
     places = np.concatenate([*order, np.empty(0, np.int64)])
-    return [_table(shard, places, done, num_tokens, num_bytes) for done in sums]
+    tables = [_table(shard, places, done, num_tokens, num_bytes) for done in sums]
+    if not per_token:
+        return tables
+    return [
+        table.append_column(TOKENS_FIELD, _token_column(kept))
+        for table, kept in zip(tables, tokens, strict=True)
+    ]
+
+
+def _by_row(
+    log_probs_BT: torch.Tensor, places_B: NDArray[np.int64], lengths: NDArray[np.int32]
+) -> dict[int, NDArray[np.float16]]:
+    """The log-probabilities of each row's predicted tokens, by its place in the shard."""
+    rows = log_probs_BT.half().cpu().numpy()
+    return {
+        place: row[: lengths[place] - 1].copy()
+        for place, row in zip(places_B.tolist(), rows, strict=True)
+    }
+
+
+def _token_column(rows: Mapping[int, NDArray[np.float16]]) -> pa.LargeListArray:
+    """Lists of numbers in the order of places."""
+    ordered = [rows[place] for place in range(len(rows))]
+    ends = np.cumsum([0, *map(len, ordered)])
+    values = np.concatenate([np.empty(0, np.float16), *ordered])
+    return pa.LargeListArray.from_arrays(pa.array(ends), pa.array(values))
 
 
 def _table(

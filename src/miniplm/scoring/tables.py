@@ -4,7 +4,8 @@ Columns: sequence_id; `log_prob`, the sum of the natural log-probabilities of th
 `num_tokens` and `num_bytes`, the targets counted in it and the bytes of text they stand for
 (positions behind an end-of-text id are left out, so these are fewer than the row holds); and
 `mean_log_prob`, log_prob / num_tokens or NaN, kept because it is all that selection ordinarily
-reads.
+reads. On request also `token_log_probs`: the log-probability of every predicted token of the row,
+0 where it has no target.
 """
 
 from dataclasses import asdict, dataclass
@@ -25,6 +26,8 @@ SCORE_SCHEMA = pa.schema(
         pa.field("num_bytes", pa.int64(), nullable=False),
     ]
 )
+TOKENS_COLUMN = "token_log_probs"
+TOKENS_FIELD = pa.field(TOKENS_COLUMN, pa.large_list(pa.float16()), nullable=False)
 
 
 @dataclass(frozen=True)
@@ -36,17 +39,26 @@ class ScoreInfo:
         model_fingerprint: Fingerprint of its weights' origin.
         dtype: Dtype the model ran in.
         shard_hash: Hash of the token shard that was scored.
+        per_token: Whether the log-probability of every token is there too.
     """
 
     model: str
     model_fingerprint: str
     dtype: str
     shard_hash: str
+    per_token: bool = False
 
 
 def write_scores(path: Path, table: pa.Table, info: ScoreInfo) -> None:
-    """Write a score table atomically, from a table of `SCORE_SCHEMA`; adds `mean_log_prob`."""
-    table = table.cast(SCORE_SCHEMA)
+    """Write a score table atomically; adds `mean_log_prob`.
+
+    Args:
+        path: Of the file.
+        table: Of `SCORE_SCHEMA`, and with `token_log_probs` if `info` says so.
+        info: Where it comes from.
+    """
+    schema = SCORE_SCHEMA.append(TOKENS_FIELD) if info.per_token else SCORE_SCHEMA
+    table = table.cast(schema)
     num_tokens = table["num_tokens"].to_numpy()
     divisor = np.where(num_tokens > 0, num_tokens, np.nan)
     mean = pa.array(table["log_prob"].to_numpy() / divisor)

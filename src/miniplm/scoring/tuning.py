@@ -1,15 +1,21 @@
 """How much to score at once, and whether to compile: derived from device, model and work."""
 
 import shutil
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
 
+from miniplm.data.shards import Shard
+from miniplm.errors import ModelError
 from miniplm.model import output_layer
 from miniplm.runtime.devices import matrix_product_rate
+from miniplm.runtime.log import logger
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+ResultT = TypeVar("ResultT")
 
 LARGEST_TEMPORARY = 16 << 20
 """Bytes of the largest tensor inside a layer, on a CPU: larger ones leave its cache."""
@@ -94,3 +100,38 @@ def can_compile(device: "torch.device") -> bool:
     if device.type != "cpu":
         return True
     return any(shutil.which(name) for name in ("g++", "clang++"))
+
+
+def halving_batches(
+    work: Callable[[Tuning], ResultT], shard: Shard, tuning: Tuning
+) -> tuple[ResultT, Tuning]:
+    """Do work on a shard; where a device runs out of memory, again with batches of half the size.
+
+    Longest rows come first, so that this happens at the start of the work or not at all.
+
+    Args:
+        work: Goes through all rows of the shard.
+        shard: The rows.
+        tuning: To begin with.
+
+    Returns:
+        What the work gives, and the tuning it took.
+
+    Raises:
+        ModelError: The device has no memory for a single row.
+    """
+    import torch
+
+    while True:
+        try:
+            return work(tuning), tuning
+        except torch.OutOfMemoryError as error:
+            longest = int(shard.lengths.max()) - 1
+            if tuning.batch_tokens <= longest:
+                raise ModelError(
+                    f"{shard.prefix}: the device has no memory for a single row of {longest} "
+                    "tokens beside the model. Use a larger device, or scoring.placement=spread."
+                ) from error
+        tuning = replace(tuning, batch_tokens=tuning.batch_tokens // 2)
+        logger.warning("out of memory; going on with batches of %d", tuning.batch_tokens)
+        torch.cuda.empty_cache()

@@ -9,10 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Policy = Literal["top_ratio", "random", "teacher_only", "reference_only"]
+from miniplm.data.chance import uniform_by_id
 
-GOLDEN_RATIO_64 = np.uint64(0x9E3779B97F4A7C15)
-"""2 ** 64 over the golden ratio: multiples of it are spread evenly (Fibonacci hashing)."""
+Policy = Literal["top_ratio", "random", "teacher_only", "reference_only"]
 
 
 def ranking_values(
@@ -49,18 +48,3 @@ def ranking_values(
     else:
         values = uniform_by_id(sequence_ids, seed)
     return np.where(np.isnan(difference), np.nan, values)
-
-
-def uniform_by_id(sequence_ids: NDArray[np.int64], seed: int) -> NDArray[np.float64]:
-    """A number in [0, 1) for each id, by hash (SplitMix64 of id and seed)."""
-    mixed_seed = _mix(np.array([seed], dtype=np.uint64))
-    mixed = _mix(sequence_ids.astype(np.uint64) ^ mixed_seed)
-    return (mixed >> np.uint64(11)).astype(np.float64) / 2.0**53
-
-
-def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    value = value + GOLDEN_RATIO_64
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: NDArray[np.uint64] = value ^ (value >> np.uint64(31))
-    return mixed

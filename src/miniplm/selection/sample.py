@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from miniplm.data.chance import GOLDEN_RATIO_64
 from miniplm.data.parquet import ColumnFile, write_parquet
 from miniplm.runtime.buffers import Buffers
-from miniplm.selection.policies import GOLDEN_RATIO_64
 from miniplm.selection.scores import Block
 
 SAMPLE_NAME = "sample.parquet"

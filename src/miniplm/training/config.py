@@ -5,6 +5,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from miniplm.config import NOT_FINGERPRINTED, Config, WholeNumber
+from miniplm.training.schedule import Schedule
+from miniplm.training.trackers import TrackerName
 
 
 class BudgetConfig(Config):
@@ -30,11 +32,48 @@ class BudgetConfig(Config):
         return (self.tokens or self.steps or self.flops) is not None
 
 
+Method = Literal["plain", "vanilla_kd", "sparse_kd", "seqkd"]
+Reweighting = Literal["none", "static", "repeats", "dynamic", "dynamic_tokens"]
+
+
+class ReweightingConfig(Config):
+    """Which sequences count for more, by their difference scores."""
+
+    kind: Reweighting = Field(
+        "none",
+        description="none; static: weights from the scores; repeats: sequences come as often as "
+        "their weight says; dynamic: by how far the student lags behind the teacher; "
+        "dynamic_tokens: the same, tokens of a sequence",
+    )
+    temperature: float = Field(
+        1.0, gt=0, description="of static, repeats, dynamic: nats per unit; higher is more even"
+    )
+    clip: float = Field(
+        10.0, gt=1, description="of static, repeats: the largest weight, and one over the smallest"
+    )
+    token_share: float = Field(
+        0.6, gt=0, le=1, description="of dynamic_tokens: share of a sequence's tokens kept"
+    )
+    normalization: Literal["per_token", "per_byte"] = Field(
+        "per_token", description="what losses are compared per"
+    )
+
+
 class TrainingConfig(Config):
     """Optimiser, schedule and batch. The defaults are the paper's for its 200M student."""
 
-    method: Literal["plain"] = Field(
-        "plain", description="plain: cross-entropy; on the refined corpus this is MiniPLM"
+    method: Method = Field(
+        "plain",
+        description="plain: cross-entropy, on a refined corpus this is MiniPLM; vanilla_kd: the "
+        "teacher beside the student; sparse_kd: the teacher's stored probabilities; seqkd: "
+        "text that the teacher wrote",
+    )
+    kd_ratio: float = Field(
+        0.5, gt=0, le=1, description="of vanilla_kd, sparse_kd: share of the distillation loss"
+    )
+    capture: str | None = Field(None, description="of sparse_kd: the name of a capture")
+    reweighting: ReweightingConfig = Field(
+        ReweightingConfig(), description="which sequences count for more"
     )
     budget: BudgetConfig = Field(
         BudgetConfig(),
@@ -44,6 +83,10 @@ class TrainingConfig(Config):
     min_lr_ratio: float = Field(
         0.1, ge=0, le=1, description="learning rate at the end, as a share of the peak"
     )
+    schedule: Schedule = Field(
+        "cosine", description="of the learning rate after warm-up; wsd: stable, then decay"
+    )
+    decay_share: float = Field(0.2, gt=0, le=1, description="of wsd: share of steps that decay")
     warmup_steps: int = Field(2000, ge=0, description="steps of linear warm-up")
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW")
     beta2: float = Field(0.98, ge=0, lt=1, description="AdamW")
@@ -57,12 +100,27 @@ class TrainingConfig(Config):
     precision: Literal["bfloat16", "float32"] = Field(
         "bfloat16", description="of forward and backward; weights are float32"
     )
+    parallel: Annotated[Literal["ddp", "fsdp"], NOT_FINGERPRINTED] = Field(
+        "ddp", description="over processes: ddp (each holds all weights), or fsdp (each a part)"
+    )
+    activation_checkpointing: Annotated[bool, NOT_FINGERPRINTED] = Field(
+        False, description="make a layer's activations again in the backward pass: less memory"
+    )
     compile: Annotated[bool, NOT_FINGERPRINTED] = Field(
         False, description="torch.compile the model (needs a C++ compiler on CPU)"
     )
     seed: int | None = Field(None, description="of weights and order; null: the recipe's seed")
     checkpoint_every_steps: Annotated[int, NOT_FINGERPRINTED] = Field(
-        500, ge=1, description="steps between checkpoints; the last two are kept"
+        500, ge=1, description="steps between checkpoints"
+    )
+    keep_checkpoints: Annotated[int, NOT_FINGERPRINTED] = Field(
+        2, ge=1, description="how many of the last checkpoints are kept"
+    )
+    keep_every_steps: Annotated[int | None, NOT_FINGERPRINTED] = Field(
+        None, ge=1, description="checkpoints at multiples of this are kept for good"
+    )
+    trackers: Annotated[list[TrackerName], NOT_FINGERPRINTED] = Field(
+        [], description="where metrics go besides metrics.jsonl: tensorboard, wandb"
     )
     log_every_steps: Annotated[int, NOT_FINGERPRINTED] = Field(
         10, ge=1, description="steps between lines of metrics.jsonl"

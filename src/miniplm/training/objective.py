@@ -1,42 +1,26 @@
-"""The plain objective: cross-entropy averaged per token within a sequence, then over sequences.
+"""The objective: cross-entropy averaged per token within a sequence, then over sequences.
 
-Axes: B sequences, T positions, N = B * T positions, C positions of a chunk, D hidden width, V
-vocabulary.
+Plain training takes the next token as the target; distillation mixes it with the teacher's
+distribution: (1 - kd_ratio) * CE(next token) + kd_ratio * CE(teacher). The latter is the KL
+divergence but for the teacher's entropy, which has no gradient.
+
+Axes: N positions, C positions of a chunk, D hidden width, V vocabulary.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from miniplm.data.loader import IGNORED
-from miniplm.model import hidden_states, output_layer
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-
-CHUNK_LOGITS = {"cpu": 1 << 20, "cuda": 1 << 27}
-"""Logits that `chunk_length` allows at a time, by device."""
-
-MIN_CHUNK = 128
-"""Fewer positions than this would read the whole output layer again for too little work."""
-
-
-def chunk_length(vocab_size: int, device: torch.device) -> int:
-    """Positions whose logits over the whole vocabulary are made at a time, where they have to be.
-
-    Example:
-        >>> chunk_length(2048, torch.device("cpu")), chunk_length(151_936, torch.device("cpu"))
-        (512, 128)
-    """
-    return max(MIN_CHUNK, CHUNK_LOGITS.get(device.type, 1 << 20) // vocab_size)
+from miniplm.scoring.log_probs import chunk_length
+from miniplm.training.targets import Mixture
 
 
 class LinearCrossEntropy(torch.autograd.Function):
-    """sum_n w_n * cross_entropy(hidden_n @ weight.T + bias, target_n), chunk by chunk.
+    """sum_n a_n * sum_i w_ni * -log p_ni, chunk by chunk; p = softmax(hidden @ weight.T + bias).
 
-    The gradients of a chunk are made while its logits are at hand, so logits are neither kept
-    for the backward pass nor made twice. Log-sum-exp and loss are float32.
+    The targets w of a position need not add up to 1: with their sum S the gradient of its loss by
+    its logits is S * p - w. The gradients of a chunk are made while its logits are at hand, so
+    logits are neither kept for the backward pass nor made twice. Log-sum-exp and loss are float32.
     """
 
     @staticmethod
@@ -45,11 +29,21 @@ class LinearCrossEntropy(torch.autograd.Function):
         hidden_ND: torch.Tensor,
         weight_VD: torch.Tensor,
         bias_V: torch.Tensor | None,
-        targets_N: torch.Tensor,
+        mixture: Mixture,
         weights_N: torch.Tensor,
         compute_dtype: torch.dtype,
     ) -> torch.Tensor:
-        """The weighted sum of losses, a float32 scalar; weights are per position."""
+        """The weighted sum of losses, a float32 scalar.
+
+        Args:
+            ctx: Of autograd.
+            hidden_ND: Hidden states.
+            weight_VD: Output layer.
+            bias_V: Its bias.
+            mixture: Targets, times their shares.
+            weights_N: Weight a of each position.
+            compute_dtype: Of the matrix products.
+        """
         hidden = hidden_ND.to(compute_dtype)
         weight = weight_VD.to(compute_dtype)
         chunk = chunk_length(len(weight), hidden.device)
@@ -58,18 +52,21 @@ class LinearCrossEntropy(torch.autograd.Function):
         grad_bias = None if bias_V is None else torch.zeros_like(bias_V)
         total = hidden.new_zeros((), dtype=torch.float32)
         for begin in range(0, len(hidden), chunk):
-            part = slice(begin, begin + chunk)
+            part = slice(begin, min(begin + chunk, len(hidden)))
             logits_CV = torch.mm(hidden[part], weight.t()).float()
             if bias_V is not None:
                 logits_CV += bias_V
-            targets_C1, weights_C1 = targets_N[part, None], weights_N[part, None]
-            largest_C1 = logits_CV.amax(dim=1, keepdim=True)
-            picked_C1 = logits_CV.gather(1, targets_C1) - largest_C1
-            exps_CV = logits_CV.sub_(largest_C1).exp_()  # the exponentials serve loss and gradient
+            logits_CV -= logits_CV.amax(dim=1, keepdim=True)
+            targets = [(share, each.chunk(part.start, part.stop)) for share, each in mixture]
+            mass_C1 = sum(share * each.mass() for share, each in targets)
+            expected_C1 = sum(share * each.expected(logits_CV) for share, each in targets)
+            exps_CV = logits_CV.exp_()  # the exponentials serve loss and gradient
             sums_C1 = exps_CV.sum(dim=1, keepdim=True)
-            total += ((sums_C1.log() - picked_C1) * weights_C1).sum()
-            grad_CV = exps_CV.mul_(weights_C1 / sums_C1)
-            grad_CV.scatter_add_(1, targets_C1, -weights_C1)
+            weights_C1 = weights_N[part, None]
+            total += ((mass_C1 * sums_C1.log() - expected_C1) * weights_C1).sum()
+            grad_CV = exps_CV.mul_(mass_C1 * weights_C1 / sums_C1)
+            for share, each in targets:
+                each.subtract(grad_CV, share * weights_C1)
             if grad_bias is not None:
                 grad_bias += grad_CV.sum(dim=0)
             grad_low_CV = grad_CV.to(compute_dtype)
@@ -84,40 +81,3 @@ class LinearCrossEntropy(torch.autograd.Function):
         grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
         scaled_bias = None if grad_bias is None else grad_bias * grad
         return grad_hidden * grad, grad_weight * grad, scaled_bias, None, None, None
-
-
-class SequenceLoss(torch.nn.Module):
-    """A causal model with its loss, so that wrapping and compiling see one forward pass."""
-
-    def __init__(self, model: "PreTrainedModel") -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(
-        self, input_ids_BT: torch.Tensor, targets_BT: torch.Tensor, weights_B: torch.Tensor
-    ) -> torch.Tensor:
-        """sum_b weights_b * (mean over the targets of sequence b of the cross-entropy).
-
-        Args:
-            input_ids_BT: Ids, padded on the right.
-            targets_BT: The id to predict, or `IGNORED`.
-            weights_B: Weight of each sequence; 1 / global batch size gives the paper's loss.
-
-        Returns:
-            A float32 scalar, nats.
-        """
-        hidden_BTD = hidden_states(self.model, input_ids_BT)
-        counted_BT = targets_BT != IGNORED
-        per_token_B = weights_B / counted_BT.sum(dim=1).clamp(min=1)
-        # ignored positions go along with weight 0: picking the others out would make tensors of
-        # ever new sizes, which fragments memory on CPU and waits for the device on GPU
-        weights_N = (per_token_B[:, None] * counted_BT).flatten()
-        targets_N = targets_BT.clamp(min=0).flatten()
-        weight_VD, bias_V = output_layer(self.model)
-        autocast = torch.is_autocast_enabled(hidden_BTD.device.type)
-        dtype = torch.get_autocast_dtype(hidden_BTD.device.type) if autocast else weight_VD.dtype
-        with torch.autocast(hidden_BTD.device.type, enabled=False):
-            loss: torch.Tensor = LinearCrossEntropy.apply(  # type: ignore[no-untyped-call]
-                hidden_BTD.flatten(0, 1), weight_VD, bias_V, targets_N, weights_N, dtype
-            )
-        return loss

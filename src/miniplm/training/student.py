@@ -1,45 +1,34 @@
 """The train stage: a model from scratch, from token shards to a Hugging Face folder."""
 
-from dataclasses import dataclass
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from miniplm.data.loader import SequenceStore
-from miniplm.data.shards import open_shards, shard_prefixes
 from miniplm.data.tokenizer import load_tokenizer
-from miniplm.errors import ArtefactError
+from miniplm.errors import ConfigError
 from miniplm.manifest import Outcome, write_atomically
-from miniplm.model import ModelConfig, build_model, model_config, quiet_transformers
-from miniplm.model_checks import check_causal_head, check_vocabulary
-from miniplm.model_size import TRAINING_TO_FORWARD, ModelSize, model_size
+from miniplm.model import (
+    ModelConfig,
+    build_model,
+    model_config,
+    quiet_transformers,
+)
+from miniplm.model_checks import check_causal_head, check_length, check_vocabulary
+from miniplm.model_size import ModelSize, model_size, size_of
 from miniplm.training.checkpoint import TrainingState
+from miniplm.training.compute import training_flops_per_token
 from miniplm.training.config import TrainingConfig
+from miniplm.training.inputs import TrainInputs, make_feed
 from miniplm.training.model_card import CardFacts, model_card
-from miniplm.training.trainer import CHECKPOINTS_FOLDER, HeldOut, Trainer
+from miniplm.training.student_loss import Dynamic, LossSettings, StudentLoss
+from miniplm.training.teacher import DenseTeacher
+from miniplm.training.trainer import CHECKPOINTS_FOLDER, Trainer
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 MODEL_FOLDER = "model"
-
-
-@dataclass(frozen=True)
-class TrainInputs:
-    """What a model is trained on.
-
-    Args:
-        shards: Folder of token shards.
-        corpus: What they are, in a few words, for the model card.
-        tokenizer: Folder of their tokenizer.
-        held_out: Folder of held-out token shards, for the losses along the way.
-        held_out_sequences: How many of them are used.
-    """
-
-    shards: Path
-    corpus: str
-    tokenizer: Path
-    held_out: Path | None = None
-    held_out_sequences: int = 64
 
 
 def train_model(
@@ -52,6 +41,9 @@ def train_model(
 ) -> Outcome:
     """Train a model from scratch and write `folder/model` and `folder/metrics.jsonl`.
 
+    Several processes may call it together, if they were started by `torchrun` or the like; the
+    first one writes.
+
     Args:
         name: Name of the model in the run.
         config: Where its shape comes from.
@@ -61,34 +53,48 @@ def train_model(
         folder: Where to write; checkpoints found there are gone on from.
 
     Raises:
-        ModelError: The model cannot be built.
-        ArtefactError: There is nothing to train on, or it is damaged.
+        ModelError: The model cannot be built, or does not fit the teacher.
+        ArtefactError: There is nothing to train on, or something is damaged.
+        ConfigError: The method takes something that is not given.
         TrainingError: Training cannot go on.
+        StoppedError: A signal asked to stop.
     """
     seed = seed if training.seed is None else training.seed
-    store = open_store(inputs.shards)
-    held_out = _held_out(inputs)
+    feed = make_feed(inputs, training, seed)
     tokenizer = load_tokenizer(inputs.tokenizer)
+    store = feed.store
     shape = model_config(config, store.vocab_size, store.max_length)
     size = model_size(shape, store.max_length)
     model = _fresh_model(name, shape, seed, store)
+    teacher = _teacher(training, inputs, store)
+    flops_per_token = training_flops_per_token(
+        training.method,
+        size.forward_flops_per_token,
+        size_of(teacher, store.max_length).forward_flops_per_token if teacher else 0.0,
+    )
+    dense = None
+    if teacher is not None:
+        dense = DenseTeacher(teacher, store.vocab_size)
+    student = StudentLoss(model, _loss_settings(training), dense)
     trainer = Trainer(
-        model,
-        store,
+        student,
+        feed,
         training,
         folder,
         seed=seed,
-        forward_flops_per_token=size.forward_flops_per_token,
-        held_out=held_out,
+        flops_per_token=flops_per_token,
+        held_out=inputs.held_out_losses(),
+        identity=_identity(config, training, store, seed),
         title=f"train {name}",
     )
     state = trainer.train()
-    facts = _facts(name, size, state, store, inputs, training)
-    _save(model, tokenizer, facts, folder / MODEL_FOLDER)
+    flops = state.num_tokens * flops_per_token
+    facts = _facts(name, size, state, store, inputs, training, flops)
+    _save(trainer, tokenizer, facts, folder / MODEL_FOLDER)
     return Outcome(
         counts={"steps": state.step, "sequences": len(store)},
         num_tokens=state.num_tokens,
-        flops=facts.flops,
+        flops=flops,
         facts={
             "num_params": size.num_params,
             "num_embedding_params": size.num_embedding_params,
@@ -96,20 +102,48 @@ def train_model(
             "epochs": state.step * training.global_batch_size / len(store),
             "training_seconds": round(state.seconds, 3),
         },
-        obsolete=(CHECKPOINTS_FOLDER,),
+        obsolete=(CHECKPOINTS_FOLDER,) if training.keep_every_steps is None else (),
     )
 
 
-def open_store(folder: Path) -> SequenceStore:
-    """The sequences of a folder of token shards, at least one.
+def _teacher(
+    training: TrainingConfig, inputs: TrainInputs, store: SequenceStore
+) -> "PreTrainedModel | None":
+    """The model beside the student, if the method has one."""
+    if training.method != "vanilla_kd":
+        return None
+    if inputs.teacher is None:
+        raise ConfigError("training.method", ["vanilla_kd needs a teacher; none is given"])
+    scorer = inputs.teacher()
+    check_vocabulary(scorer.model, store.vocab_size, scorer.name)
+    check_length(scorer.model, store.max_length, scorer.name)
+    check_causal_head(scorer.model)
+    return scorer.model
 
-    Raises:
-        ArtefactError: There are none.
-    """
-    store = SequenceStore(open_shards(folder))
-    if len(store) == 0:
-        raise ArtefactError(f"{folder}: its token shards hold no sequence to train on")
-    return store
+
+def _loss_settings(training: TrainingConfig) -> LossSettings:
+    distilled = training.method in ("vanilla_kd", "sparse_kd")
+    kinds: dict[str, Dynamic] = {"dynamic": "sequences", "dynamic_tokens": "tokens"}
+    return LossSettings(
+        kd_ratio=training.kd_ratio if distilled else 0.0,
+        dynamic=kinds.get(training.reweighting.kind),
+        temperature=training.reweighting.temperature,
+        token_share=training.reweighting.token_share,
+    )
+
+
+def _identity(
+    config: ModelConfig, training: TrainingConfig, store: SequenceStore, seed: int
+) -> dict[str, Any]:
+    """What a training follows from, as JSON values: its checkpoints are of no use for another."""
+    identity = {
+        "model": config.model_dump(mode="json"),
+        "training": training.fingerprinted(),
+        "seed": seed,
+        "corpus": [shard.info.shard_hash for shard in store.shards],
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(identity))
+    return plain
 
 
 def _fresh_model(
@@ -127,21 +161,18 @@ def _fresh_model(
 
 
 def _save(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", facts: CardFacts, folder: Path
+    trainer: Trainer, tokenizer: "PreTrainedTokenizerBase", facts: CardFacts, folder: Path
 ) -> None:
     """Write a trained model, its tokenizer and its card, ready for inference."""
+    model, parallel = trainer.student.model, trainer.parallel
+    weights = parallel.gathered(model) if parallel.sharded else None
+    if not parallel.is_main:
+        return
     model.config.use_cache = True
     with quiet_transformers():
-        model.cpu().save_pretrained(folder)
+        (model.cpu() if weights is None else model).save_pretrained(folder, state_dict=weights)
     tokenizer.save_pretrained(folder)
     write_atomically(folder / "README.md", model_card(facts))
-
-
-def _held_out(inputs: TrainInputs) -> HeldOut | None:
-    if inputs.held_out is None or not inputs.held_out.exists():
-        return None
-    assert shard_prefixes(inputs.held_out)
-    return HeldOut(SequenceStore(open_shards(inputs.held_out)), inputs.held_out_sequences)
 
 
 def _facts(
@@ -151,8 +182,8 @@ def _facts(
     store: SequenceStore,
     inputs: TrainInputs,
     training: TrainingConfig,
+    flops: float,
 ) -> CardFacts:
-    flops = state.num_tokens * TRAINING_TO_FORWARD * size.forward_flops_per_token
     settings: dict[str, Any] = training.model_dump(mode="json", exclude_none=True)
     return CardFacts(
         name=name,

@@ -1,125 +1,122 @@
-"""The training loop: short, ours, with Accelerate for devices and processes.
+"""The training loop: short and ours.
 
 Axes: B sequences, T positions.
 """
 
-import contextlib
 import math
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
-from accelerate import Accelerator
 from numpy.typing import NDArray
 
-from miniplm.data.loader import SequenceStore, global_batch
-from miniplm.errors import TrainingError
-from miniplm.model_size import TRAINING_TO_FORWARD
+from miniplm.errors import StoppedError, TrainingError
+from miniplm.runtime.ahead import ahead
 from miniplm.runtime.allocator import keep_memory
-from miniplm.runtime.devices import best_device
 from miniplm.runtime.log import logger
 from miniplm.runtime.progress import Advance, progress
-from miniplm.scoring.forward import sequence_log_probs
-from miniplm.training.checkpoint import (
-    TrainingState,
-    checkpoints,
-    load_checkpoint,
-    save_checkpoint,
-)
-from miniplm.training.config import BudgetConfig, TrainingConfig
+from miniplm.runtime.signals import stop_requests
+from miniplm.training.budget import budget_steps
+from miniplm.training.checkpoint import Checkpoints, TrainingState
+from miniplm.training.config import TrainingConfig
+from miniplm.training.feed import Feed, on_device
+from miniplm.training.held_out import HeldOut
 from miniplm.training.metrics import METRICS_NAME, appending, drop_metrics_after
-from miniplm.training.objective import SequenceLoss
-from miniplm.training.schedule import cosine_with_warmup
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from miniplm.training.optimizer import make_optimizer
+from miniplm.training.parallel import Parallel
+from miniplm.training.reweighting import effective_sample_size
+from miniplm.training.schedule import lr_factor
+from miniplm.training.student_loss import MicroBatch, StudentLoss
+from miniplm.training.trackers import tracking
 
 CHECKPOINTS_FOLDER = "checkpoints"
 _MICRO_BATCH_POSITIONS = 8192
 EVALUATIONS = 20
 """Losses on held-out text along the way, where the config does not say how often."""
 
+Write = Callable[[dict[str, Any]], None]
+
 
 @dataclass(frozen=True)
-class HeldOut:
-    """Text for the losses along the way: some sequences of the held-out split."""
+class GlobalBatch:
+    """A step's sequences and this process's part of them."""
 
-    store: SequenceStore
-    num_sequences: int
-
-    def indices(self) -> NDArray[np.int64]:
-        """The sequences used; the split is shuffled, so its first ones are a sample."""
-        return np.arange(min(self.num_sequences, len(self.store)))
+    indices_G: NDArray[np.int64]
+    micro_batches: list[MicroBatch]
 
 
-def budget_steps(
-    budget: BudgetConfig, tokens_per_step: float, forward_flops_per_token: float
-) -> int:
-    """Steps that a budget pays for, rounded, at least one.
+@dataclass(frozen=True)
+class StepFacts:
+    """What a step was like, over all processes.
 
     Args:
-        budget: Exactly one unit is set.
-        tokens_per_step: Tokens in a global batch, on average.
-        forward_flops_per_token: Of the model, for one token.
-
-    Example:
-        >>> budget_steps(BudgetConfig(tokens=1000), 100.0, 1.0)
-        10
-        >>> budget_steps(BudgetConfig(flops=3e6), 100.0, 1e3)
-        10
+        loss: Mean over the global batch, by weight, nats.
+        grad_norm: Before clipping.
+        num_tokens: Tokens the model was run on.
+        effective_sample_size: Of the global batch's weights.
     """
-    if budget.steps is not None:
-        return budget.steps
-    tokens = budget.tokens
-    if budget.flops is not None:
-        tokens = round(budget.flops / (TRAINING_TO_FORWARD * forward_flops_per_token))
-    assert tokens is not None
-    return max(1, round(tokens / tokens_per_step))
+
+    loss: float
+    grad_norm: float
+    num_tokens: int
+    effective_sample_size: float
 
 
 class Trainer:
     """Trains one model in place, from the last complete checkpoint in `folder` if there is one.
 
     Args:
-        model: Fresh weights, float32.
-        store: The sequences to train on.
+        student: Fresh weights, float32, with their loss.
+        feed: What to train on.
         config: Optimiser, schedule, batch and budget.
         folder: Gets `metrics.jsonl` and checkpoints.
-        seed: Of the order of the sequences.
-        forward_flops_per_token: For the budget and for the FLOPs in the metrics.
+        seed: Of anything random in the model.
+        flops_per_token: Of training, for the budget and for the metrics.
         held_out: Text for the losses along the way.
+        identity: What the training follows from; a checkpoint of another one is refused.
         title: Of the progress bar.
+        parallel: The processes; this one alone if not given.
     """
 
     def __init__(
         self,
-        model: "PreTrainedModel",
-        store: SequenceStore,
+        student: StudentLoss,
+        feed: Feed,
         config: TrainingConfig,
         folder: Path,
         *,
         seed: int,
-        forward_flops_per_token: float,
+        flops_per_token: float,
         held_out: HeldOut | None = None,
+        identity: dict[str, Any] | None = None,
         title: str = "train",
+        parallel: Parallel | None = None,
     ) -> None:
-        self.store, self.config, self.folder, self.seed = store, config, folder, seed
-        self.held_out, self.title = held_out, title
-        self.tokens_per_step = config.global_batch_size * store.mean_num_tokens
-        self.num_steps = budget_steps(config.budget, self.tokens_per_step, forward_flops_per_token)
-        self.flops_per_token = TRAINING_TO_FORWARD * forward_flops_per_token
-        self.accelerator = Accelerator(cpu=best_device().type == "cpu")
-        if self.accelerator.device.type == "cpu":
-            keep_memory()
-        self.model = model
-        if config.compile:
-            model.base_model.compile()
-        optimizer = make_optimizer(model, config)
-        self.loss_model, self.optimizer = self.accelerator.prepare(SequenceLoss(model), optimizer)
+        self.student, self.feed, self.config, self.folder = student, feed, config, folder
+        self.seed, self.held_out, self.title = seed, held_out, title
+        self.flops_per_token = flops_per_token
+        self.tokens_per_step = config.global_batch_size * feed.store.mean_num_tokens
+        self.num_steps = budget_steps(config.budget, self.tokens_per_step, flops_per_token)
         self.eval_every = config.eval_every_steps or max(1, self.num_steps // EVALUATIONS)
+        self.parallel = parallel or Parallel(config.parallel)
+        if self.parallel.device.type == "cpu":
+            keep_memory()
+        if config.activation_checkpointing:
+            student.model.gradient_checkpointing_enable({"use_reentrant": False})
+        if config.compile:
+            student.model.base_model.compile()
+        self.module = self.parallel.wrap(student)
+        self.optimizer = make_optimizer(self.module, config)
+        self.checkpoints = Checkpoints(
+            folder / CHECKPOINTS_FOLDER,
+            keep_last=config.keep_checkpoints,
+            keep_every=config.keep_every_steps,
+            identity=identity or {},
+        )
 
     def train(self) -> TrainingState:
         """Take all steps that are left.
@@ -129,6 +126,7 @@ class Trainer:
 
         Raises:
             TrainingError: The loss or the gradient is not finite, or a checkpoint is of no use.
+            StoppedError: SIGTERM came; a checkpoint of the last step is there.
         """
         if self.config.warmup_steps >= self.num_steps:
             logger.warning(
@@ -137,142 +135,163 @@ class Trainer:
                 self.title, self.config.warmup_steps, self.num_steps,
             )  # fmt: skip
         state = self._resume()
-        with progress(self.title, self.num_steps * self.tokens_per_step, "tokens") as advance:
+        metrics_path = self.folder / METRICS_NAME
+        with (
+            progress(self.title, self.num_steps * self.tokens_per_step, "tokens") as advance,
+            appending(metrics_path, enabled=self.parallel.is_main) as write,
+            tracking(
+                self.config.trackers, self.folder,
+                run_name=self.title, settings=self.config.model_dump(mode="json"),
+                first_step=state.step, enabled=self.parallel.is_main,
+            ) as track,
+        ):  # fmt: skip
             advance(state.num_tokens)
-            return self._steps(state, advance)
+
+            def record(metrics: dict[str, Any]) -> None:
+                write(metrics)
+                track(metrics)
+
+            return self._steps(state, advance, record)
 
     def _resume(self) -> TrainingState:
         """Go back to the last checkpoint, or start; drops metrics of steps after it."""
-        found = checkpoints(self.folder / CHECKPOINTS_FOLDER)
-        state = TrainingState(step=0, num_tokens=0, seconds=0.0)
-        if found:
-            state = load_checkpoint(found[-1], self.model, self.optimizer.optimizer)
+        state = self.checkpoints.load_last(self.student, self.optimizer, self.parallel)
+        if state is not None:
             logger.info("resuming at step %d of %d", state.step, self.num_steps)
         else:
             torch.manual_seed(self.seed)
-        self.model.train()
-        if self.accelerator.is_main_process:
+            state = TrainingState(step=0, num_tokens=0, seconds=0.0)
+        self.student.train()
+        if self.parallel.is_main:
             drop_metrics_after(self.folder / METRICS_NAME, state.step)
         return state
 
-    def _steps(self, state: TrainingState, advance: Advance) -> TrainingState:
+    def _steps(self, state: TrainingState, advance: Advance, record: Write) -> TrainingState:
         """All steps that are left."""
-        started = time.monotonic() - state.seconds
-        metrics_path = self.folder / METRICS_NAME
-        with appending(metrics_path, enabled=self.accelerator.is_main_process) as write:
-            if state.step == 0 and self.held_out:
-                write({"step": 0, "num_tokens": 0, "flops": 0.0, **self._held_out_loss()})
-            for step in range(state.step, self.num_steps):
-                loss, grad_norm, num_tokens = self._step(step)
+        started, waited = time.monotonic() - state.seconds, 0.0
+        if state.step == 0 and self.held_out:
+            loss = self._held_out_loss()
+            record({"step": 0, "num_tokens": 0, "flops": 0.0, "held_out_loss": loss})
+        with stop_requests() as stopping, ahead(self._batches(state.step), 1) as batches:
+            while state.step < self.num_steps:
+                waiting = time.monotonic()
+                batch = next(batches)
+                waited += time.monotonic() - waiting
+                facts = self._step(state.step, batch)
                 state = TrainingState(
-                    step + 1, state.num_tokens + num_tokens, time.monotonic() - started
+                    state.step + 1, state.num_tokens + facts.num_tokens, time.monotonic() - started
                 )
-                advance(num_tokens, note=f"loss {loss:.3f}")
+                advance(facts.num_tokens, note=f"loss {facts.loss:.3f}")
                 if self._is_due(state.step, self.config.log_every_steps, self.eval_every):
-                    write(self._metrics(state, loss, grad_norm))
-                if self._is_due(state.step, self.config.checkpoint_every_steps):
-                    self._checkpoint(state)
+                    record(self._metrics(state, facts, waited))
+                    waited = 0.0
+                stop = self._all_agree(stopping())
+                if stop or self._is_due(state.step, self.config.checkpoint_every_steps):
+                    self.checkpoints.save(self.student, self.optimizer, state, self.parallel)
+                if stop and state.step < self.num_steps:
+                    raise StoppedError(
+                        f"{self.title}: stopped after step {state.step} of {self.num_steps}, which "
+                        "is in a checkpoint; the same command goes on from there"
+                    )
         return state
+
+    def _batches(self, first: int) -> Iterator[GlobalBatch]:
+        """Global batches from a step on, made by a thread while the model is at work."""
+        size = micro_batch_sequences(self.config, self.feed.store.max_length)
+        length = self.feed.store.max_length if self.config.compile else None
+        rank, world = self.parallel.rank, self.parallel.world
+        for step in range(first, self.num_steps):
+            indices_G = self.feed.order.batch(step, self.config.global_batch_size)
+            parts = self.feed.micro_batches(indices_G, rank, world, size, length)
+            yield GlobalBatch(indices_G, list(parts))
 
     def _is_due(self, step: int, *intervals: int) -> bool:
         return step == self.num_steps or any(step % interval == 0 for interval in intervals)
 
-    def _step(self, step: int) -> tuple[float, float, int]:
-        """One optimiser step; returns its loss, gradient norm and number of tokens."""
+    def _all_agree(self, stop: bool) -> bool:
+        """Whether any process was told to stop."""
+        if self.parallel.world == 1:
+            return stop
+        told = torch.tensor(float(stop), device=self.parallel.device)
+        return bool(self.parallel.sum(told) > 0)
+
+    def _step(self, step: int, batch: GlobalBatch) -> StepFacts:
+        """One optimiser step."""
         lr = self._lr(step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        indices = global_batch(step, self.config.global_batch_size, len(self.store), self.seed)
-        loss = self._accumulate(indices)
-        norm = self.accelerator.clip_grad_norm_(
-            self.loss_model.parameters(), self.config.max_grad_norm
-        )
-        grad_norm = float(norm)
+        loss, weight, squares = self._accumulate(batch.micro_batches)
+        if self.student.settings.dynamic == "sequences":
+            self._divide_gradients(weight)
+            loss /= weight
+        grad_norm = self.parallel.clip(self.module.parameters(), self.config.max_grad_norm)
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise TrainingError(self._not_finite(step, loss, grad_norm, indices))
+            raise TrainingError(self._not_finite(step, loss, grad_norm, batch.indices_G))
         self.optimizer.step()
         self.optimizer.zero_grad()
-        return loss, grad_norm, int((self.store.lengths[indices] - 1).sum())
+        num_tokens = int((self.feed.store.lengths[batch.indices_G] - 1).sum())
+        return StepFacts(loss, grad_norm, num_tokens, effective_sample_size(weight, squares))
 
-    def _accumulate(self, indices: NDArray[np.int64]) -> float:
-        """Gradients of the mean loss over a global batch; returns that loss."""
-        world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        mine = indices[rank::world]
-        micro = micro_batch_sequences(self.config, self.store.max_length)
-        length = self.store.max_length if self.config.compile else None
-        total = torch.zeros((), device=self.accelerator.device)
-        for begin in range(0, len(mine), micro):
-            batch = self.store.batch(mine[begin : begin + micro], length)
-            weights_B = torch.full((len(batch.input_ids_BT),), 1 / len(indices))
-            last = begin + micro >= len(mine)
-            with self._synchronise(last), self._autocast():
-                device = self.accelerator.device
-                loss = self.loss_model(
-                    batch.input_ids_BT.to(device), batch.targets_BT.to(device), weights_B.to(device)
-                )
+    def _accumulate(self, micro_batches: list[MicroBatch]) -> tuple[float, float, float]:
+        """Gradients over a global batch; returns the sums of `LossSums` over all of it."""
+        totals = torch.zeros(3, dtype=torch.float64, device=self.parallel.device)
+        for number, micro_batch in enumerate(micro_batches):
+            last = number == len(micro_batches) - 1
+            with self.parallel.synchronising(self.module, on=last):
+                with self._autocast():
+                    sums = self.module(on_device(micro_batch, self.parallel.device))
                 # processes average their gradients; the loss is a sum over the global batch
-                self.accelerator.backward(loss * world)
-            total += loss.detach()
-        return float(self.accelerator.reduce(total, "sum"))
+                torch.autograd.backward(sums.loss * self.parallel.world)
+            totals += torch.stack([sums.loss.detach().double(), sums.weight, sums.squares])
+        loss, weight, squares = self.parallel.sum(totals).tolist()
+        return loss, weight, squares
 
-    def _synchronise(self, last: bool) -> contextlib.AbstractContextManager[Any]:
-        if last:
-            return contextlib.nullcontext()
-        return self.accelerator.no_sync(self.loss_model)  # type: ignore[no-any-return]
+    def _divide_gradients(self, divisor: float) -> None:
+        """Normalise by the sum of the global batch's dynamic weights, known only now."""
+        for parameter in self.module.parameters():
+            if parameter.grad is not None:
+                parameter.grad /= divisor
 
     def _autocast(self) -> torch.autocast:
         enabled = self.config.precision == "bfloat16"
-        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=enabled)
+        return torch.autocast(self.parallel.device.type, torch.bfloat16, enabled=enabled)
 
     def _lr(self, step: int) -> float:
-        return self.config.lr * cosine_with_warmup(
+        return self.config.lr * lr_factor(
             step,
+            schedule=self.config.schedule,
             num_steps=self.num_steps,
             warmup_steps=self.config.warmup_steps,
             min_lr_ratio=self.config.min_lr_ratio,
+            decay_share=self.config.decay_share,
         )
 
-    def _metrics(self, state: TrainingState, loss: float, grad_norm: float) -> dict[str, Any]:
+    def _metrics(self, state: TrainingState, facts: StepFacts, waited: float) -> dict[str, Any]:
         metrics = {
             "step": state.step,
             "num_tokens": state.num_tokens,
             "flops": state.num_tokens * self.flops_per_token,
-            "loss": loss,
-            "grad_norm": grad_norm,
+            "loss": facts.loss,
+            "grad_norm": facts.grad_norm,
             "lr": self._lr(state.step - 1),
             "seconds": round(state.seconds, 3),
+            "seconds_waiting_for_data": round(waited, 3),
         }
+        if self.config.reweighting.kind != "none":
+            metrics["effective_sample_size"] = round(facts.effective_sample_size, 2)
         if self.held_out and self._is_due(state.step, self.eval_every):
-            metrics |= self._held_out_loss()
+            metrics["held_out_loss"] = self._held_out_loss()
         return metrics
 
-    def _held_out_loss(self) -> dict[str, float]:
-        """Nats per token on the held-out sample, a mean over tokens."""
+    def _held_out_loss(self) -> float:
         assert self.held_out is not None
-        store, total, num_tokens = self.held_out.store, 0.0, 0
-        size = max(1, _MICRO_BATCH_POSITIONS // store.max_length)
-        indices = self.held_out.indices()
-        self.model.eval()
         with self._autocast():
-            for begin in range(0, len(indices), size):
-                batch = store.batch(indices[begin : begin + size])
-                total -= float(
-                    sequence_log_probs(self.model, batch.input_ids_BT, batch.targets_BT).sum()
-                )
-                num_tokens += int(batch.num_tokens_B.sum())
-        self.model.train()
-        return {"held_out_loss": total / max(1, num_tokens)}
-
-    def _checkpoint(self, state: TrainingState) -> None:
-        if self.accelerator.is_main_process:
-            save_checkpoint(
-                self.folder / CHECKPOINTS_FOLDER, self.model, self.optimizer.optimizer, state
-            )
+            return self.held_out.loss(self.student, self.parallel)
 
     def _not_finite(
         self, step: int, loss: float, grad_norm: float, indices: NDArray[np.int64]
     ) -> str:
-        found = checkpoints(self.folder / CHECKPOINTS_FOLDER)
+        found = self.checkpoints.complete()
         last = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
         shown = ", ".join(str(index) for index in indices[:8])
         return (
@@ -285,15 +304,3 @@ class Trainer:
 def micro_batch_sequences(config: TrainingConfig, max_length: int) -> int:
     """Sequences of a forward pass."""
     return config.micro_batch_size or max(1, _MICRO_BATCH_POSITIONS // max_length)
-
-
-def make_optimizer(model: torch.nn.Module, config: TrainingConfig) -> torch.optim.AdamW:
-    """AdamW that decays matrices but neither norms nor biases."""
-    parameters = list(model.parameters())
-    groups = [
-        {"params": [p for p in parameters if p.dim() >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.dim() < 2], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(
-        groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, fused=True
-    )

@@ -1,0 +1,1 @@
+"""Text by the teacher: continuations of prompts that are cut from the corpus."""

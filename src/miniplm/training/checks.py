@@ -1,0 +1,65 @@
+"""What a training method needs of a recipe, and whether it is there."""
+
+from collections.abc import Collection, Mapping
+
+from miniplm.scoring.capture_config import CaptureConfig
+from miniplm.training.config import TrainingConfig
+
+
+def method_faults(
+    student: str,
+    training: TrainingConfig,
+    corpora: Collection[str],
+    *,
+    generations: Collection[str],
+    captures: Mapping[str, CaptureConfig],
+    scored_per_token: bool,
+) -> list[str]:
+    """What is wrong with the method of a student.
+
+    Args:
+        student: Its name.
+        training: How it is trained.
+        corpora: What it is trained on.
+        generations: Names of the recipe's generations.
+        captures: The recipe's captures.
+        scored_per_token: Whether the scores of single tokens are kept.
+    """
+    place, faults = f"students.{student}.training", []
+    written = [corpus for corpus in corpora if corpus in generations]
+    if training.method == "sparse_kd":
+        faults += _capture_faults(f"{place}.capture", training.capture, corpora, captures)
+    if training.method == "seqkd" and not written:
+        faults.append(
+            f"{place}.method: seqkd trains on text that the teacher wrote; name a generation in "
+            f"students.{student}.corpus (there is {', '.join(generations) or 'none'})"
+        )
+    kind = training.reweighting.kind
+    if kind != "none" and (written or len(corpora) > 1):
+        faults.append(
+            f"{place}.reweighting.kind: {kind} goes by scores, which only candidates and "
+            "selections have, one at a time"
+        )
+    if kind == "dynamic_tokens" and not scored_per_token:
+        faults.append(
+            f"{place}.reweighting.kind: dynamic_tokens compares tokens; set scoring.per_token: true"
+        )
+    return faults
+
+
+def _capture_faults(
+    place: str,
+    name: str | None,
+    corpora: Collection[str],
+    captures: Mapping[str, CaptureConfig],
+) -> list[str]:
+    if name is None or name not in captures:
+        known = ", ".join(captures) or "none"
+        return [f"{place}: sparse_kd needs a capture; given {name!r}, there is {known}"]
+    captured = captures[name].corpus
+    if list(corpora) != [captured]:
+        return [
+            f"{place}: {name!r} belongs to the corpus {captured!r}, the student is trained on "
+            f"{', '.join(corpora)}; they have to be the same"
+        ]
+    return []

@@ -1,0 +1,110 @@
+"""What a model is trained on: from folders of the run to a feed of micro-batches."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from miniplm.data.loader import SequenceStore
+from miniplm.data.order import EpochOrder, MixedOrder, Order
+from miniplm.data.shards import open_shards
+from miniplm.errors import ArtefactError, ConfigError
+from miniplm.scoring.scorer import ScoringModel
+from miniplm.training.captured import Captured
+from miniplm.training.config import TrainingConfig
+from miniplm.training.feed import Feed, Supplements
+from miniplm.training.held_out import HeldOut
+from miniplm.training.reweighting import repeated, static_weights
+from miniplm.training.scores import ScoreTables
+
+
+@dataclass(frozen=True)
+class TrainInputs:
+    """What a model is trained on.
+
+    Args:
+        corpora: Folders of token shards with the share that each has in training.
+        corpus: What they are, in a few words, for the model card.
+        tokenizer: Folder of their tokenizer.
+        held_out: Folder of held-out token shards, for the losses along the way.
+        held_out_sequences: How many of them are used.
+        scores: Score tables of the corpus, for reweighting.
+        captured: Folder of the teacher's stored distributions, for sparse KD.
+        teacher: Loads the teacher, for vanilla KD.
+    """
+
+    corpora: Mapping[Path, float]
+    corpus: str
+    tokenizer: Path
+    held_out: Path | None = None
+    held_out_sequences: int = 64
+    scores: ScoreTables | None = None
+    captured: Path | None = None
+    teacher: Callable[[], ScoringModel] | None = field(default=None, repr=False)
+
+    def held_out_losses(self) -> HeldOut | None:
+        """The held-out sequences for the losses along the way, if there are any."""
+        if self.held_out is None or not self.held_out.exists():
+            return None
+        return HeldOut(SequenceStore(open_shards(self.held_out)), self.held_out_sequences)
+
+
+def make_feed(inputs: TrainInputs, training: TrainingConfig, seed: int) -> Feed:
+    """The sequences of a training, their order, and what goes with them.
+
+    Raises:
+        ArtefactError: There is nothing to train on, or something is missing or damaged.
+        ConfigError: The method takes something that is not given.
+    """
+    folders = list(inputs.corpora)
+    shards = [open_shards(folder) for folder in folders]
+    store = SequenceStore([shard for group in shards for shard in group])
+    if len(store) == 0:
+        raise ArtefactError(f"{folders[0]}: its token shards hold no sequence to train on")
+    if len(folders) > 1:
+        sizes = {
+            str(folder): sum(map(len, group)) for folder, group in zip(folders, shards, strict=True)
+        }
+        if empty := [name for name, size in sizes.items() if size == 0]:
+            raise ArtefactError(f"{empty[0]}: its token shards hold no sequence to train on")
+        shares = {str(folder): share for folder, share in inputs.corpora.items()}
+        return Feed(store, MixedOrder.of(sizes, shares, seed))
+    supplements = _supplements(store, inputs, training)
+    order: Order = EpochOrder(len(store), seed)
+    if training.reweighting.kind == "repeats":
+        weights_M = supplements.weights_M
+        assert weights_M is not None
+        drawn = lru_cache(maxsize=2)(lambda epoch: repeated(weights_M, seed, epoch))
+        beside = Supplements(captured=supplements.captured)
+        return Feed(store, EpochOrder(len(store), seed, drawn), beside)
+    return Feed(store, order, supplements)
+
+
+def _supplements(
+    store: SequenceStore, inputs: TrainInputs, training: TrainingConfig
+) -> Supplements:
+    captured = None
+    if training.method == "sparse_kd":
+        if inputs.captured is None:
+            raise ConfigError("training.capture", ["sparse_kd needs a capture; none is given"])
+        captured = Captured(inputs.captured, store.shards)
+    reweighting, scores = training.reweighting, inputs.scores
+    if reweighting.kind == "none":
+        return Supplements(captured=captured)
+    if scores is None:
+        raise ConfigError(
+            "training.reweighting", [f"{reweighting.kind} needs score tables; none are given"]
+        )
+    if reweighting.kind in ("static", "repeats"):
+        weights_M = static_weights(
+            scores.differences(store), reweighting.temperature, reweighting.clip
+        )
+        return Supplements(weights_M=weights_M, captured=captured)
+    if reweighting.kind == "dynamic":
+        per_byte = reweighting.normalization == "per_byte"
+        return Supplements(
+            teacher_losses_M=scores.losses(store, "teacher"),
+            num_units_M=scores.num_bytes(store) if per_byte else None,
+            captured=captured,
+        )
+    return Supplements(token_losses=scores.token_losses(store), captured=captured)

@@ -1,0 +1,117 @@
+"""Scores of the sequences that a student is trained on, in its order, from score tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from miniplm.data.loader import SequenceStore
+from miniplm.data.parquet import ColumnFile, places_of
+from miniplm.data.shards import Shard
+from miniplm.errors import ArtefactError
+from miniplm.scoring.tables import TOKENS_COLUMN, open_scores
+from miniplm.selection.difference import Normalization, normalized_log_prob, score_columns
+
+Role = Literal["teacher", "reference"]
+
+
+@dataclass(frozen=True)
+class ScoreTables:
+    """Where the scores of a corpus are.
+
+    Args:
+        folders: Of the tables, by role.
+        normalization: What log-probabilities are divided by.
+    """
+
+    folders: Mapping[Role, Path]
+    normalization: Normalization = "per_token"
+
+    def losses(self, store: SequenceStore, role: Role) -> NDArray[np.float64]:
+        """A model's loss of every sequence of a store, nats per unit, `[M]`; NaN without target.
+
+        The store may hold the candidates that were scored, or a refined corpus exported from them.
+
+        Raises:
+            ArtefactError: A table is missing or damaged, belongs to other shards, or lacks a row.
+        """
+        return -np.concatenate([self._log_probs(shard, role) for shard in store.shards])
+
+    def differences(self, store: SequenceStore) -> NDArray[np.float64]:
+        """Difference scores of every sequence, `[M]`. Raises what `losses` raises."""
+        return self.losses(store, "reference") - self.losses(store, "teacher")
+
+    def token_losses(self, store: SequenceStore) -> "TeacherTokenLosses":
+        """The teacher's loss of every token. Raises what `losses` raises."""
+        return TeacherTokenLosses(store, [self._tokens(shard) for shard in store.shards])
+
+    def _tokens(self, shard: Shard) -> pa.LargeListArray:
+        table, places = self._table(shard, "teacher")
+        if TOKENS_COLUMN not in table.names:
+            raise ArtefactError(
+                f"{table.path}: has no scores of single tokens. Set scoring.per_token: true and "
+                "score again."
+            )
+        return table.table([TOKENS_COLUMN])[TOKENS_COLUMN].combine_chunks().take(pa.array(places))
+
+    def num_bytes(self, store: SequenceStore) -> NDArray[np.float64]:
+        """Bytes of text that the teacher was scored on, `[M]`. Raises what `losses` raises."""
+        found = [self._columns(shard, "teacher", ["num_bytes"])[0] for shard in store.shards]
+        return np.concatenate(found).astype(np.float64)
+
+    def _log_probs(self, shard: Shard, role: Role) -> NDArray[np.float64]:
+        columns = self._columns(shard, role, score_columns(self.normalization))
+        return normalized_log_prob(columns, self.normalization)
+
+    def _columns(self, shard: Shard, role: Role, names: Sequence[str]) -> list[NDArray[Any]]:
+        """Columns of a shard's score table, in the order of its rows."""
+        table, places = self._table(shard, role)
+        return [table.array(name)[places] for name in names]
+
+    def _table(self, shard: Shard, role: Role) -> tuple[ColumnFile, NDArray[np.int64]]:
+        """A shard's score table, and where in it the rows of the shard are."""
+        path = self.folders[role] / f"{shard.prefix.name}.parquet"
+        table = open_scores(path, _scored_hash(shard))
+        places = places_of(shard.sequence_ids, table.sequence_ids())
+        if places is None:
+            raise ArtefactError(
+                f"{path}: has no score for some sequences of {shard.prefix}. "
+                "Score these shards again."
+            )
+        return table, places
+
+
+class TeacherTokenLosses:
+    """The teacher's losses of tokens, held in memory, two bytes each."""
+
+    def __init__(self, store: SequenceStore, columns: Sequence[pa.LargeListArray]) -> None:
+        lengths = [np.diff(column.offsets.to_numpy()) for column in columns]
+        self._ends = np.cumsum([0, *np.concatenate(lengths)])
+        self._log_probs = np.concatenate(
+            [column.flatten().to_numpy(zero_copy_only=False) for column in columns]
+        )
+        if not np.array_equal(np.diff(self._ends), store.lengths - 1):
+            raise ArtefactError(
+                f"{store.shards[0].prefix.parent}: its rows are not as long as their scores of "
+                "single tokens. Score these shards again."
+            )
+
+    def batch(self, indices: NDArray[np.int64], width: int) -> torch.Tensor:
+        """Those of some sequences, `[B, width]` float32, nats."""
+        losses_BT = np.zeros((len(indices), width), dtype=np.float32)
+        for row, index in zip(losses_BT, indices.tolist(), strict=True):
+            begin, end = self._ends[index], self._ends[index + 1]
+            row[: end - begin] = -self._log_probs[begin:end]
+        return torch.from_numpy(losses_BT)
+
+
+def _scored_hash(shard: Shard) -> str:
+    """Hash of the shard that was scored: this one, or the one it was exported from."""
+    origin = ColumnFile(shard.prefix.with_suffix(".parquet")).origin
+    exported_from = (origin or {}).get("shard_hash") if isinstance(origin, dict) else None
+    return str(exported_from or shard.info.shard_hash)

@@ -1,0 +1,78 @@
+"""What each process of test_parallel does: trains a tiny model and writes its weights down.
+
+Arguments: folder of token shards, output folder, ddp or fsdp, steps in all, steps to stop after.
+"""
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import torch
+from accelerate import PartialState
+from safetensors.torch import save_file
+
+from conftest import tiny_model
+from miniplm.data.loader import SequenceStore
+from miniplm.data.order import EpochOrder
+from miniplm.data.shards import open_shards
+from miniplm.errors import StoppedError
+from miniplm.training.config import TrainingConfig
+from miniplm.training.feed import Feed, Supplements
+from miniplm.training.held_out import HeldOut
+from miniplm.training.student_loss import LossSettings, StudentLoss
+from miniplm.training.trainer import Trainer
+
+
+class StopsItself:
+    """The order of an epoch; sends this process SIGTERM when a step is asked for."""
+
+    def __init__(self, order, step):
+        self.order, self.step = order, step
+
+    def batch(self, step, size):
+        if step == self.step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return self.order.batch(step, size)
+
+
+def main(shards, folder, parallel, num_steps, stop_after):
+    torch.set_num_threads(1)
+    store = SequenceStore(open_shards(Path(shards)))
+    teacher_losses = torch.linspace(3, 6, len(store)).double().numpy()
+    config = TrainingConfig(
+        budget={"steps": num_steps}, lr=1e-2, warmup_steps=2, global_batch_size=6,
+        precision="float32", log_every_steps=1, checkpoint_every_steps=100, eval_every_steps=3,
+        micro_batch_size=2, parallel=parallel, reweighting={"kind": "dynamic"},
+    )  # fmt: skip
+    order = EpochOrder(len(store), seed=5)
+    trainer = Trainer(
+        StudentLoss(tiny_model(), LossSettings(dynamic="sequences", temperature=0.5)),
+        Feed(
+            store,
+            StopsItself(order, stop_after) if stop_after else order,
+            Supplements(teacher_losses_M=teacher_losses),
+        ),
+        config, Path(folder), seed=5, flops_per_token=1.0, held_out=HeldOut(store, 7),
+    )  # fmt: skip
+    try:
+        trainer.train()
+    except StoppedError as error:
+        print(error)
+        return
+    model, parallel = trainer.student.model, trainer.parallel
+    weights = parallel.gathered(model) if parallel.sharded else dict(model.named_parameters())
+    if parallel.is_main:
+        parameters = dict(model.named_parameters())
+        save_file(
+            {name: weights[name].detach().contiguous() for name in parameters},
+            Path(folder) / "final.safetensors",
+        )
+
+
+if __name__ == "__main__":
+    shards, folder, parallel, num_steps, stop_after = sys.argv[1:]
+    try:
+        main(shards, folder, parallel, int(num_steps), int(stop_after))
+    finally:
+        PartialState().destroy_process_group()
