@@ -34,6 +34,9 @@ STAGES = {
 }
 
 
+_REPEATS = {"small": 2, "full": 3}
+
+
 @click.command()
 @click.option(
     "--data",
@@ -50,9 +53,13 @@ STAGES = {
     type=click.Choice(["small", "full"]),
     default="small",
     show_default=True,
-    help="small: under ten minutes on two cores. full: the sizes docs/performance.md quotes.",
+    help="small: about ten minutes on two cores. full: the sizes docs/performance.md quotes.",
 )
-@click.option("--repeats", default=3, show_default=True, help="Runs of each contender, in turn.")
+@click.option(
+    "--repeats",
+    type=int,
+    help="Runs of each contender, in turn; 2 if small, 3 if full, by default.",
+)
 @click.option("--only", multiple=True, type=click.Choice(list(STAGES)), help="Only these stages.")
 @click.option(
     "--out",
@@ -62,7 +69,12 @@ STAGES = {
     help="Folder for results.json and ratios.svg.",
 )
 def main(
-    data: Path | None, run: Path | None, size: str, repeats: int, only: tuple[str, ...], out: Path
+    data: Path | None,
+    run: Path | None,
+    size: str,
+    repeats: int | None,
+    only: tuple[str, ...],
+    out: Path,
 ) -> None:
     """Measure the data path against the authors' way of doing it and against the machine's limit.
 
@@ -76,7 +88,7 @@ def main(
             if only and stage not in only and stage != "machine":
                 continue
             for bench in module.benches(setting):
-                results.append(measure(bench, repeats, _say))
+                results.append(measure(bench, repeats or _REPEATS[size], _say))
                 _write(results, out / "results.json", size)
     print_table(results)
     (out / "ratios.svg").write_text(ratios_svg(results), encoding="utf-8")

@@ -8,7 +8,9 @@ from conftest import FAMILIES, random_rows, tiny_model, write_rows
 from miniplm.data.loader import IGNORED, SequenceStore
 from miniplm.data.shards import open_shards
 from miniplm.errors import ConfigError
+from miniplm.model_size import ModelSize
 from miniplm.training.compute import training_flops_per_token
+from miniplm.training.config import TrainingConfig
 from miniplm.training.student_loss import LossSettings, MicroBatch, StudentLoss
 from miniplm.training.teacher import DenseTeacher
 
@@ -83,8 +85,15 @@ def test_distilling_from_itself_has_no_gradient(batch):
     assert max(p.grad.abs().max().item() for p in student.parameters()) < 1e-4
 
 
-def test_a_teacher_costs_its_forward_pass():
-    assert training_flops_per_token("sparse_kd", 2.0) == 6.0
-    assert training_flops_per_token("vanilla_kd", 2.0, 10.0) == 16.0
+def test_a_teacher_costs_its_forward_pass_and_dynamic_weights_an_output_layer():
+    student, teacher = ModelSize(0, 0, 2.0, 0.5), ModelSize(0, 0, 10.0)
+
+    def flops(teacher=None, **settings):
+        return training_flops_per_token(TrainingConfig(**settings), student, teacher)
+
+    assert flops(method="sparse_kd", capture="c") == 6.0
+    assert flops(teacher, method="vanilla_kd") == 16.0
+    assert flops(reweighting={"kind": "dynamic"}) == 6.5
+    assert flops(reweighting={"kind": "static"}) == 6.0
     with pytest.raises(ConfigError, match="vanilla_kd needs a teacher"):
-        training_flops_per_token("vanilla_kd", 2.0)
+        flops(method="vanilla_kd")

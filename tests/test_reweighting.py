@@ -58,15 +58,25 @@ def test_repeats_come_in_epochs_of_the_usual_length():
 
 
 def test_a_mixture_gives_each_corpus_its_share_and_its_own_epochs():
-    order = MixedOrder.of({"a": 10, "b": 4}, {"a": 0.75, "b": 0.25}, seed=2)
+    order = MixedOrder([10, 4], [0.75, 0.25], seed=2)
     batches = [order.batch(step, 8) for step in range(4)]
     assert [int((batch >= 10).sum()) for batch in batches] == [2, 2, 2, 2]
     seen = np.concatenate(batches)
     assert sorted(seen[seen >= 10]) == sorted([10, 11, 12, 13] * 2)
     assert sorted(seen[seen < 10][:10]) == list(range(10))
-    odd = MixedOrder.of({"a": 5, "b": 5, "c": 5}, {"a": 0.5, "b": 0.3, "c": 0.2}, seed=2)
-    sizes = [len(odd.batch(step, 7)) for step in range(9)]
-    assert sizes == [7] * 9
+    assert order.mean(np.array([4.0] * 10 + [8.0] * 4)) == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize("shares", [(0.1, 0.3, 0.3, 0.3), (0.1, 0.45, 0.45), (0.98, 0.01, 0.01)])
+def test_a_mixture_shows_every_sequence_of_an_epoch_once(shares):
+    sizes = [7] * len(shares)
+    order = MixedOrder(sizes, shares, seed=3)
+    seen = np.concatenate([order.batch(step, 9) for step in range(2500)])
+    for corpus, share in enumerate(shares):
+        mine = seen[seen // 7 == corpus]
+        assert len(mine) == pytest.approx(share * len(seen), abs=2)
+        epochs = mine[: len(mine) // 7 * 7].reshape(-1, 7)
+        assert (np.sort(epochs, axis=1) == np.arange(7) + 7 * corpus).all()
 
 
 def test_dynamic_weights_over_their_sum_are_a_softmax():

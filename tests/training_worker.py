@@ -6,6 +6,7 @@ Arguments: folder of token shards, output folder, ddp or fsdp, steps in all, ste
 import os
 import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -24,16 +25,16 @@ from miniplm.training.student_loss import LossSettings, StudentLoss
 from miniplm.training.trainer import Trainer
 
 
-class StopsItself:
+@dataclass(frozen=True)
+class StopsItself(EpochOrder):
     """The order of an epoch; sends this process SIGTERM when a step is asked for."""
 
-    def __init__(self, order, step):
-        self.order, self.step = order, step
+    stop_after: int = 0
 
     def batch(self, step, size):
-        if step == self.step:
+        if self.stop_after and step == self.stop_after:
             os.kill(os.getpid(), signal.SIGTERM)
-        return self.order.batch(step, size)
+        return super().batch(step, size)
 
 
 def main(shards, folder, parallel, num_steps, stop_after):
@@ -45,12 +46,12 @@ def main(shards, folder, parallel, num_steps, stop_after):
         precision="float32", log_every_steps=1, checkpoint_every_steps=100, eval_every_steps=3,
         micro_batch_size=2, parallel=parallel, reweighting={"kind": "dynamic"},
     )  # fmt: skip
-    order = EpochOrder(len(store), seed=5)
+    order = StopsItself(len(store), seed=5, stop_after=stop_after)
     trainer = Trainer(
         StudentLoss(tiny_model(), LossSettings(dynamic="sequences", temperature=0.5)),
         Feed(
             store,
-            StopsItself(order, stop_after) if stop_after else order,
+            order,
             Supplements(teacher_losses_M=teacher_losses),
         ),
         config, Path(folder), seed=5, flops_per_token=1.0, held_out=HeldOut(store, 7),

@@ -129,11 +129,19 @@ def model_config(config: ModelConfig, vocab_size: int, max_length: int) -> "Pret
             fields = {**common, **_shape_fields(config.shape), **config.shape.extra}
             made = AutoConfig.for_model(config.shape.family, **fields)
         refuse_unsupported(made)
+        _without_dropout(made)
     except config_errors() as error:
         given = config.config_from or (config.shape and config.shape.family)
         reason = str(error).strip().partition("\n")[0][:300]
         raise ModelError(f"cannot make a model config from {given!r}: {reason}") from error
     return made
+
+
+def _without_dropout(config: "PretrainedConfig") -> None:
+    """No chance in the forward pass: what is learnt must not depend on how batches are split."""
+    for name, value in config.to_dict().items():
+        if ("dropout" in name or name.endswith("_pdrop")) and isinstance(value, float):
+            setattr(config, name, 0.0)
 
 
 def with_layers(config: "PretrainedConfig", count: int) -> "PretrainedConfig | None":

@@ -21,6 +21,8 @@ class ModelSize:
     num_embedding_params: int
     forward_flops_per_token: float
     """For one token of a full-length sequence: matrix products and attention, output layer too."""
+    output_flops_per_token: float = 0.0
+    """Of these, the output layer's."""
 
 
 def model_size(config: "PretrainedConfig", length: int) -> ModelSize:
@@ -72,4 +74,5 @@ def size_of(model: "PreTrainedModel", length: int) -> ModelSize:
         num_params=num_params,
         num_embedding_params=embedding.numel() + (0 if tied else output_weight.numel()),
         forward_flops_per_token=float(2 * products + attention),
+        output_flops_per_token=2.0 * output_weight.numel(),
     )

@@ -329,8 +329,7 @@ class _Planner:
     def _training_flops(self, training: TrainingConfig, size: ModelSize) -> float:
         """FLOPs of training for a token."""
         taught = training.method == "vanilla_kd"
-        teacher = self._size("teacher").forward_flops_per_token if taught else 0.0
-        return training_flops_per_token(training.method, size.forward_flops_per_token, teacher)
+        return training_flops_per_token(training, size, self._size("teacher") if taught else None)
 
     def _training_load(
         self, name: str, training: TrainingConfig, num_tokens: float, num_params: int

@@ -6,9 +6,13 @@ from pathlib import Path
 
 from miniplm.data.documents import corpus_fingerprint
 from miniplm.errors import ConfigError, MiniPLMError
+from miniplm.generation.config import num_new_tokens
 from miniplm.model import ModelConfig, model_config, released_config
 from miniplm.model_checks import check_shape
 from miniplm.recipe import Recipe
+from miniplm.runtime.team import world_size
+from miniplm.training.config import TrainingConfig
+from miniplm.training.trackers import check_trackers
 
 _PREFLIGHT_VOCABULARY = 50_304
 
@@ -34,10 +38,36 @@ def preflight(recipe: Recipe) -> None:
     models |= {f"students.{name}": student for name, student in recipe.students.items()}
     for place, config in models.items():
         _try(faults, place, partial(_check_model, config, recipe))
+    for place, training in _trainings(recipe).items():
+        _try(faults, "", partial(_check_training, place, training))
+    for generation in recipe.generations.values():
+        _try(faults, "", partial(num_new_tokens, generation, recipe.packing.max_length))
     if recipe.tokenizer.name:
         _try(faults, "tokenizer", partial(_check_tokenizers, recipe))
     if faults:
         raise ConfigError("the recipe", list(dict.fromkeys(faults)))
+
+
+def _trainings(recipe: Recipe) -> dict[str, TrainingConfig]:
+    """All trainings of a recipe by their place in it."""
+    trainings = {f"students.{name}": recipe.student_training(name) for name in recipe.students}
+    for role in ("teacher", "reference"):
+        if (training := getattr(recipe, role).training) is not None:
+            trainings[role] = training
+    return trainings
+
+
+def _check_training(place: str, training: TrainingConfig) -> None:
+    check_trackers(training.trackers)
+    if training.global_batch_size % world_size():
+        raise ConfigError(
+            place,
+            [
+                f"{place}.training.global_batch_size: {world_size()} processes cannot share "
+                f"{training.global_batch_size} sequences evenly; give a multiple, or start another "
+                "number of processes"
+            ],
+        )
 
 
 def _try(faults: list[str], place: str, check: Callable[[], object]) -> None:

@@ -161,10 +161,6 @@ class Recipe(Config):
 
     def _scorer_faults(self, role: str, scorer: ScorerConfig) -> list[str]:
         share = getattr(self.splits, role)
-        if scorer.training and (
-            scorer.training.method != "plain" or scorer.training.reweighting.kind != "none"
-        ):
-            return [f"{role}.training: a {role} is trained plainly; remove method and reweighting"]
         if not scorer.from_scratch:
             given = scorer.training is not None
             return [f"{role}.training: a released model is not trained; remove it"] * given
@@ -173,6 +169,10 @@ class Recipe(Config):
             faults.append(
                 f"{role}.training.budget: a {role} from scratch has to be trained; give tokens, "
                 "steps or flops"
+            )
+        elif scorer.training.method != "plain" or scorer.training.reweighting.kind != "none":
+            faults.append(
+                f"{role}.training: a {role} is trained plainly; remove method and reweighting"
             )
         if share == 0:
             faults.append(
@@ -205,6 +205,7 @@ class Recipe(Config):
             generations=self.generations,
             captures=self.captures,
             scored_per_token=self.scoring.per_token,
+            teacher_is_spread=self.scoring.placement == "spread",
         )
         if not self.student_training(name).budget.is_given:
             faults.append(

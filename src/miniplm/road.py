@@ -251,9 +251,11 @@ class Road:
         capture = self._captures.get(training.capture or "")
         if training.method == "sparse_kd" and capture:
             needs["capture"] = capture
-        weighted = training.reweighting.kind != "none"
+        kind = training.reweighting.kind
+        weighted = kind != "none"
         if weighted:
-            needs |= {f"score/{role}": step for role, step in self._scores.items()}
+            roles = ["teacher"] if kind.startswith("dynamic") else ["teacher", "reference"]
+            needs |= {f"score/{role}": self._scores[role] for role in roles}
         settings: dict[str, object] = {
             "corpora": config.corpora,
             # students are compared by their losses on held-out text along the way

@@ -6,10 +6,10 @@ machine enters, so a run that is resumed, elsewhere or on other devices, sees th
 the same global batches.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,27 +22,16 @@ class Order(Protocol):
         """Indices of the sequences of one step, `[size]` int64, the step's global batch."""
         ...
 
+    def mean(self, values_M: NDArray[np.integer[Any]]) -> float:
+        """Mean over training of a number that each sequence has."""
+        ...
+
 
 @lru_cache(maxsize=4)
 def epoch_order(num_sequences: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order of sequences in one epoch: a permutation of `range(num_sequences)`."""
     generator = np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, epoch])))
     return generator.permutation(num_sequences)
-
-
-def global_batch(
-    step: int, global_batch_size: int, num_sequences: int, seed: int
-) -> NDArray[np.int64]:
-    """Indices of the sequences of one step, `[global_batch_size]` int64.
-
-    A batch at the end of an epoch is filled from the next one.
-
-    Example:
-        >>> first = [int(i) for step in range(3) for i in global_batch(step, 2, 3, seed=0)]
-        >>> sorted(first[:3]), sorted(first[3:])
-        ([0, 1, 2], [0, 1, 2])
-    """
-    return EpochOrder(num_sequences, seed).batch(step, global_batch_size)
 
 
 @dataclass(frozen=True)
@@ -62,58 +51,63 @@ class EpochOrder:
 
     def batch(self, step: int, size: int) -> NDArray[np.int64]:
         """See `Order`; a batch at the end of an epoch is filled from the next one."""
-        return self.positions(step * size, (step + 1) * size)
+        return self.at(np.arange(step * size, (step + 1) * size))
 
-    def positions(self, begin: int, end: int) -> NDArray[np.int64]:
-        """What stands at some positions of the endless list, `[end - begin]` int64."""
-        epochs, places = np.divmod(np.arange(begin, end), self.num_sequences)
-        indices = np.empty(end - begin, dtype=np.int64)
+    def at(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What stands at some positions of the endless list, `[positions]` int64."""
+        epochs, places = np.divmod(positions, self.num_sequences)
+        indices = np.empty(len(positions), dtype=np.int64)
         for epoch in np.unique(epochs).tolist():
             here = epochs == epoch
             shuffled = epoch_order(self.num_sequences, self.seed, epoch)[places[here]]
             indices[here] = shuffled if self.drawn is None else self.drawn(epoch)[shuffled]
         return indices
 
+    def mean(self, values_M: NDArray[np.integer[Any]]) -> float:
+        """See `Order`; of repeated sequences, as the first epoch has them."""
+        return float(np.mean(values_M if self.drawn is None else values_M[self.drawn(0)]))
 
-@dataclass(frozen=True)
+
+_ROUND = 10_000
+"""Positions after which the corpora of a mixture come in the same order again."""
+
+
 class MixedOrder:
-    """Several corpora side by side, each with a share of every batch and epochs of its own.
+    """Several corpora side by side, each with a share of all positions and epochs of its own.
 
-    Up to any step, a corpus has had its share of all sequences, rounded down; the first one has
-    the rest.
+    Which corpus stands at a position repeats every `_ROUND` positions, so shares are rounded to
+    that; within a round, each corpus comes at even distances.
 
     Args:
-        parts: For each corpus, its order, the index of its first sequence among all, and its share.
+        sizes: Sequences of each corpus, which stand one after another under one running index.
+        shares: Share of each in training; they add up to one.
+        seed: Of the shuffling.
     """
 
-    parts: tuple[tuple[EpochOrder, int, float], ...]
-
-    @classmethod
-    def of(cls, sizes: Mapping[str, int], shares: Mapping[str, float], seed: int) -> "MixedOrder":
-        """Corpora whose sequences stand one after another under one running index.
-
-        Args:
-            sizes: Sequences of each corpus, by name, in their order.
-            shares: Share of each in training; they add up to one.
-            seed: Of the shuffling.
-        """
-        parts, first = [], 0
-        for name, size in sizes.items():
-            parts.append((EpochOrder(size, seed), first, shares[name]))
-            first += size
-        return cls(tuple(parts))
+    def __init__(self, sizes: Sequence[int], shares: Sequence[float], seed: int) -> None:
+        self._orders = [EpochOrder(size, seed) for size in sizes]
+        self._first = np.cumsum([0, *sizes])
+        ends = np.round(np.cumsum(shares) * _ROUND).astype(np.int64)
+        self._counts = np.diff(ends, prepend=0)
+        keys = np.concatenate([(np.arange(n) + 0.5) / max(1, n) for n in self._counts])
+        corpora = np.repeat(np.arange(len(sizes)), self._counts)
+        self._corpora = corpora[np.argsort(keys, kind="stable")]
+        self._ranks = np.empty(len(corpora), dtype=np.int64)
+        for corpus, count in enumerate(self._counts):
+            self._ranks[self._corpora == corpus] = np.arange(count)
 
     def batch(self, step: int, size: int) -> NDArray[np.int64]:
         """See `Order`."""
-        begins, ends = self._taken(step * size), self._taken((step + 1) * size)
-        return np.concatenate(
-            [
-                first + order.positions(begin, end)
-                for (order, first, _), begin, end in zip(self.parts, begins, ends, strict=True)
-            ]
-        )
+        rounds, places = np.divmod(np.arange(step * size, (step + 1) * size), _ROUND)
+        corpora, indices = self._corpora[places], np.empty(size, dtype=np.int64)
+        for corpus, order in enumerate(self._orders):
+            here = corpora == corpus
+            positions = rounds[here] * self._counts[corpus] + self._ranks[places[here]]
+            indices[here] = self._first[corpus] + order.at(positions)
+        return indices
 
-    def _taken(self, num_positions: int) -> list[int]:
-        """How many sequences of each corpus stand before a position."""
-        others = [int(np.floor(num_positions * share + 1e-9)) for *_, share in self.parts[1:]]
-        return [num_positions - sum(others), *others]
+    def mean(self, values_M: NDArray[np.integer[Any]]) -> float:
+        """See `Order`."""
+        parts = np.split(values_M, self._first[1:-1])
+        means = [np.mean(part) for part in parts]
+        return float(np.average(means, weights=self._counts))

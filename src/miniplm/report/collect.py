@@ -1,7 +1,7 @@
 """Gather what the report says from the artefacts of a run, and write the page."""
 
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -169,18 +169,19 @@ class _Collector:
             bits_per_byte=average["bits_per_byte"],
             training_flops=trained.flops if trained else None,
             preparation_flops=self._preparation_flops(name) if trained else None,
-            num_sharing=self._num_sharing(name),
+            shared_preparation_flops=self._preparation_flops(name, shared=True)
+            if trained
+            else None,
             training_seconds=trained.seconds if trained else None,
         )
 
-    def _preparation_flops(self, name: str) -> float:
-        stages = self.run.foundations.get(name, ())
-        return sum(self.manifests[stage].flops or 0.0 for stage in stages)
-
-    def _num_sharing(self, name: str) -> int:
-        mine = set(self.run.foundations.get(name, ()))
-        others = self.run.foundations.values()
-        return sum(mine <= set(stages) for stages in others) if mine else 0
+    def _preparation_flops(self, name: str, *, shared: bool = False) -> float:
+        """FLOPs of the stages that a student builds on, or its part of them."""
+        users = Counter(stage for stages in self.run.foundations.values() for stage in stages)
+        return sum(
+            (self.manifests[stage].flops or 0.0) / (users[stage] if shared else 1)
+            for stage in self.run.foundations.get(name, ())
+        )
 
     def _held_out_lines(self, name: str) -> list[dict[str, Any]]:
         lines: list[dict[str, Any]] = self.manifests[f"evaluate/{name}"].facts["held_out"]

@@ -45,8 +45,8 @@ class ModelRow:
     preparation_flops: float | None = None
     """Of what its data and its method build on: the reference's training, scoring, capturing,
     generating. The teacher's own training is not counted."""
-    num_sharing: int = 0
-    """Students that build on all of that, this one included."""
+    shared_preparation_flops: float | None = None
+    """The same, with each part divided among the students that build on it."""
     training_seconds: float | None = None
 
     @property
@@ -58,10 +58,10 @@ class ModelRow:
 
     @property
     def shared_flops(self) -> float | None:
-        """The same with the preparation divided among the students that build on it."""
+        """Of training, and its part of what it shares with other students."""
         if self.training_flops is None:
             return None
-        return self.training_flops + (self.preparation_flops or 0.0) / max(1, self.num_sharing)
+        return self.training_flops + (self.shared_preparation_flops or 0.0)
 
 
 @dataclass(frozen=True)

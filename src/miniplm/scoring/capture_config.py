@@ -13,7 +13,8 @@ class CaptureConfig(Config):
     """What is captured of the teacher's distribution, for training with sparse_kd."""
 
     corpus: str = Field(
-        "candidates", description="what to capture: candidates, or the name of a selection"
+        "candidates",
+        description="what to capture: candidates, or the name of a selection or generation",
     )
     method: CaptureMethod = Field(
         "sampled", description="sampled: unbiased; top_k: the most likely ids, which is biased"

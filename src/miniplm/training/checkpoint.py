@@ -198,6 +198,7 @@ def _complete(temporary: Path, target: Path) -> None:
     """Make sure that all is on disk, and give it its name."""
     for file in temporary.iterdir():
         _sync(file)
+    _sync(temporary)
     if target.exists():
         remove_folder(target)
     temporary.rename(target)

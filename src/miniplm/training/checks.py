@@ -14,6 +14,7 @@ def method_faults(
     generations: Collection[str],
     captures: Mapping[str, CaptureConfig],
     scored_per_token: bool,
+    teacher_is_spread: bool,
 ) -> list[str]:
     """What is wrong with the method of a student.
 
@@ -24,6 +25,7 @@ def method_faults(
         generations: Names of the recipe's generations.
         captures: The recipe's captures.
         scored_per_token: Whether the scores of single tokens are kept.
+        teacher_is_spread: Whether the teacher lies on several devices.
     """
     place, faults = f"students.{student}.training", []
     written = [corpus for corpus in corpora if corpus in generations]
@@ -34,7 +36,18 @@ def method_faults(
             f"{place}.method: seqkd trains on text that the teacher wrote; name a generation in "
             f"students.{student}.corpus (there is {', '.join(generations) or 'none'})"
         )
+    if training.method == "vanilla_kd" and teacher_is_spread:
+        faults.append(
+            f"{place}.method: vanilla_kd runs the teacher on the student's device; with "
+            "scoring.placement: spread use sparse_kd"
+        )
+    if training.capture is not None and training.method != "sparse_kd":
+        faults.append(f"{place}.capture: only sparse_kd reads a capture; remove it")
     kind = training.reweighting.kind
+    if kind == "dynamic_tokens" and training.reweighting.normalization == "per_byte":
+        faults.append(
+            f"{place}.reweighting.normalization: single tokens are compared as they are; remove it"
+        )
     if kind != "none" and (written or len(corpora) > 1):
         faults.append(
             f"{place}.reweighting.kind: {kind} goes by scores, which only candidates and "

@@ -62,13 +62,11 @@ def make_feed(inputs: TrainInputs, training: TrainingConfig, seed: int) -> Feed:
     if len(store) == 0:
         raise ArtefactError(f"{folders[0]}: its token shards hold no sequence to train on")
     if len(folders) > 1:
-        sizes = {
-            str(folder): sum(map(len, group)) for folder, group in zip(folders, shards, strict=True)
-        }
-        if empty := [name for name, size in sizes.items() if size == 0]:
-            raise ArtefactError(f"{empty[0]}: its token shards hold no sequence to train on")
-        shares = {str(folder): share for folder, share in inputs.corpora.items()}
-        return Feed(store, MixedOrder.of(sizes, shares, seed))
+        sizes = [sum(map(len, group)) for group in shards]
+        if 0 in sizes:
+            empty = folders[sizes.index(0)]
+            raise ArtefactError(f"{empty}: its token shards hold no sequence to train on")
+        return Feed(store, MixedOrder(sizes, list(inputs.corpora.values()), seed))
     supplements = _supplements(store, inputs, training)
     order: Order = EpochOrder(len(store), seed)
     if training.reweighting.kind == "repeats":

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-_LARGEST_EXPONENT = 20.0
-"""Of a dynamic weight: e^20 against the rest of a batch is all of it, and sums stay finite."""
+_LARGEST_EXPONENT = 60.0
+"""Of a dynamic weight, up or down: what single precision still holds when it is added up."""
 
 
 def static_weights(
@@ -68,7 +68,8 @@ def dynamic_weights(
     """exp((student - teacher) / temperature), `[B]` float64, not normalised.
 
     Divided by their sum over the global batch they are its softmax; that sum is taken once a step,
-    so that they do not depend on how a batch is split.
+    so that they do not depend on how a batch is split. Exponents are limited to 60 either way, so
+    a lag of over 60 temperatures counts as one of 60.
 
     Args:
         student_losses_B: The student's loss of each sequence, nats per unit.
@@ -76,7 +77,7 @@ def dynamic_weights(
         temperature: Nats per unit.
     """
     exponents_B = (student_losses_B.double() - teacher_losses_B.double()) / temperature
-    weights_B = exponents_B.clamp(max=_LARGEST_EXPONENT).exp()
+    weights_B = exponents_B.clamp(-_LARGEST_EXPONENT, _LARGEST_EXPONENT).exp()
     return torch.where(teacher_losses_B.isnan(), 0.0, weights_B)
 
 

@@ -16,11 +16,13 @@ from miniplm.model import (
 )
 from miniplm.model_checks import check_causal_head, check_length, check_vocabulary
 from miniplm.model_size import ModelSize, model_size, size_of
+from miniplm.scoring.scorer import ScoringModel
 from miniplm.training.checkpoint import TrainingState
 from miniplm.training.compute import training_flops_per_token
 from miniplm.training.config import TrainingConfig
 from miniplm.training.inputs import TrainInputs, make_feed
 from miniplm.training.model_card import CardFacts, model_card
+from miniplm.training.parallel import Parallel
 from miniplm.training.student_loss import Dynamic, LossSettings, StudentLoss
 from miniplm.training.teacher import DenseTeacher
 from miniplm.training.trainer import CHECKPOINTS_FOLDER, Trainer
@@ -66,15 +68,13 @@ def train_model(
     shape = model_config(config, store.vocab_size, store.max_length)
     size = model_size(shape, store.max_length)
     model = _fresh_model(name, shape, seed, store)
-    teacher = _teacher(training, inputs, store)
-    flops_per_token = training_flops_per_token(
-        training.method,
-        size.forward_flops_per_token,
-        size_of(teacher, store.max_length).forward_flops_per_token if teacher else 0.0,
-    )
+    parallel = Parallel(training.parallel)
+    scorer = _teacher(training, inputs, store)
+    teacher_size = size_of(scorer.model, store.max_length) if scorer else None
+    flops_per_token = training_flops_per_token(training, size, teacher_size)
     dense = None
-    if teacher is not None:
-        dense = DenseTeacher(teacher, store.vocab_size)
+    if scorer is not None:
+        dense = DenseTeacher(scorer.model.to(parallel.device), store.vocab_size)
     student = StudentLoss(model, _loss_settings(training), dense)
     trainer = Trainer(
         student,
@@ -84,8 +84,11 @@ def train_model(
         seed=seed,
         flops_per_token=flops_per_token,
         held_out=inputs.held_out_losses(),
-        identity=_identity(config, training, store, seed),
+        identity=_identity(
+            config, training, inputs, store, seed, scorer.fingerprint if scorer else None
+        ),
         title=f"train {name}",
+        parallel=parallel,
     )
     state = trainer.train()
     flops = state.num_tokens * flops_per_token
@@ -108,7 +111,7 @@ def train_model(
 
 def _teacher(
     training: TrainingConfig, inputs: TrainInputs, store: SequenceStore
-) -> "PreTrainedModel | None":
+) -> ScoringModel | None:
     """The model beside the student, if the method has one."""
     if training.method != "vanilla_kd":
         return None
@@ -118,7 +121,7 @@ def _teacher(
     check_vocabulary(scorer.model, store.vocab_size, scorer.name)
     check_length(scorer.model, store.max_length, scorer.name)
     check_causal_head(scorer.model)
-    return scorer.model
+    return scorer
 
 
 def _loss_settings(training: TrainingConfig) -> LossSettings:
@@ -133,14 +136,22 @@ def _loss_settings(training: TrainingConfig) -> LossSettings:
 
 
 def _identity(
-    config: ModelConfig, training: TrainingConfig, store: SequenceStore, seed: int
+    config: ModelConfig,
+    training: TrainingConfig,
+    inputs: TrainInputs,
+    store: SequenceStore,
+    seed: int,
+    teacher: str | None,
 ) -> dict[str, Any]:
     """What a training follows from, as JSON values: its checkpoints are of no use for another."""
     identity = {
-        "model": config.model_dump(mode="json"),
+        "model": config.model_dump(mode="json", include={"config_from", "shape"}),
+        "model_origin": config.origin_fingerprint,
         "training": training.fingerprinted(),
         "seed": seed,
         "corpus": [shard.info.shard_hash for shard in store.shards],
+        "shares": list(inputs.corpora.values()),
+        "teacher": teacher,
     }
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain

@@ -79,7 +79,10 @@ class Trainer:
         held_out: Text for the losses along the way.
         identity: What the training follows from; a checkpoint of another one is refused.
         title: Of the progress bar.
-        parallel: The processes; this one alone if not given.
+        parallel: The processes; those that were started together if not given.
+
+    Raises:
+        TrainingError: The processes cannot share a global batch evenly.
     """
 
     def __init__(
@@ -99,10 +102,16 @@ class Trainer:
         self.student, self.feed, self.config, self.folder = student, feed, config, folder
         self.seed, self.held_out, self.title = seed, held_out, title
         self.flops_per_token = flops_per_token
-        self.tokens_per_step = config.global_batch_size * feed.store.mean_num_tokens
+        self.tokens_per_step = config.global_batch_size * feed.order.mean(feed.store.lengths - 1)
         self.num_steps = budget_steps(config.budget, self.tokens_per_step, flops_per_token)
         self.eval_every = config.eval_every_steps or max(1, self.num_steps // EVALUATIONS)
         self.parallel = parallel or Parallel(config.parallel)
+        if config.global_batch_size % self.parallel.world:
+            raise TrainingError(
+                f"training.global_batch_size is {config.global_batch_size}, which "
+                f"{self.parallel.world} processes cannot share evenly; start a number of them that "
+                "divides it."
+            )
         if self.parallel.device.type == "cpu":
             keep_memory()
         if config.activation_checkpointing:
@@ -142,7 +151,7 @@ class Trainer:
             tracking(
                 self.config.trackers, self.folder,
                 run_name=self.title, settings=self.config.model_dump(mode="json"),
-                first_step=state.step, enabled=self.parallel.is_main,
+                first_step=state.step + 1 if state.step else 0, enabled=self.parallel.is_main,
             ) as track,
         ):  # fmt: skip
             advance(state.num_tokens)
@@ -222,11 +231,15 @@ class Trainer:
             group["lr"] = lr
         loss, weight, squares = self._accumulate(batch.micro_batches)
         if self.student.settings.dynamic == "sequences":
+            if not (math.isfinite(weight) and weight > 0):
+                reason = f"the dynamic weights of the batch add up to {weight:g}"
+                raise TrainingError(self._cannot_go_on(step, reason, batch.indices_G))
             self._divide_gradients(weight)
             loss /= weight
         grad_norm = self.parallel.clip(self.module.parameters(), self.config.max_grad_norm)
         if not (math.isfinite(loss) and math.isfinite(grad_norm)):
-            raise TrainingError(self._not_finite(step, loss, grad_norm, batch.indices_G))
+            reason = f"loss {loss:g}, gradient norm {grad_norm:g}; expected finite numbers"
+            raise TrainingError(self._cannot_go_on(step, reason, batch.indices_G))
         self.optimizer.step()
         self.optimizer.zero_grad()
         num_tokens = int((self.feed.store.lengths[batch.indices_G] - 1).sum())
@@ -288,16 +301,14 @@ class Trainer:
         with self._autocast():
             return self.held_out.loss(self.student, self.parallel)
 
-    def _not_finite(
-        self, step: int, loss: float, grad_norm: float, indices: NDArray[np.int64]
-    ) -> str:
+    def _cannot_go_on(self, step: int, reason: str, indices: NDArray[np.int64]) -> str:
         found = self.checkpoints.complete()
         last = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
         shown = ", ".join(str(index) for index in indices[:8])
         return (
-            f"step {step + 1}: loss {loss:g}, gradient norm {grad_norm:g}; expected finite "
-            f"numbers. The batch held the sequences at {shown}{', ...' if len(indices) > 8 else ''}"
-            f" of the training shards; {last}. Lower training.lr or look at these sequences."
+            f"step {step + 1}: {reason}. The batch held the sequences at {shown}"
+            f"{', ...' if len(indices) > 8 else ''} of the training shards; {last}. "
+            "Lower training.lr or look at these sequences."
         )
 
 
