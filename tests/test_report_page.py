@@ -372,3 +372,16 @@ def test_a_choice_that_the_score_does_not_make_is_not_drawn_as_a_cut():
     none = check(render_page(EDGES["no threshold"]()))
     assert none.classes("rect").count("part-kept") == 40 + 1
     assert "Middle scores " in none.texts
+
+
+def test_every_row_of_a_table_has_as_many_cells_as_its_table_has_columns():
+    def columns(row):
+        cells = re.findall(r"<(?:th|td)\b([^>]*)>", row)
+        spans = [re.search(r'colspan="(\d+)"', cell) for cell in cells]
+        return sum(int(span[1]) if span else 1 for span in spans)
+
+    tables = re.findall(r"<table\b.*?</table>", render_page(report()), re.DOTALL)
+    assert len(tables) > 3
+    for table in tables:
+        rows = [columns(row) for row in re.findall(r"<tr\b.*?</tr>", table, re.DOTALL)]
+        assert len(set(rows)) == 1, table[:300]

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from miniplm.training.inputs import TrainInputs
 
 TEXT = "text"
-PAGE_FORMAT = 1
+PAGE_FORMAT = 2
 """Raised when the page says more from the same results."""
 
 
