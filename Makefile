@@ -22,7 +22,7 @@ test: check  ## Lint, format, types, and all tests
 
 # What the benchmarks take, such as BENCH="--data DATA --run runs/demo --size full"
 BENCH ?=
-bench: $(VENV)/.installed  ## Data path against the authors' way and the machine's limit (ten minutes)
+bench: $(VENV)/.installed  ## Data path against the authors' way and the machine's limit (under ten minutes)
 	$(BIN)/python -m benchmarks $(BENCH)
 
 check: $(VENV)/.installed-dev  ## Lint, format and types only

@@ -53,7 +53,7 @@ _REPEATS = {"small": 2, "full": 3}
     type=click.Choice(["small", "full"]),
     default="small",
     show_default=True,
-    help="small: about ten minutes on two cores. full: the sizes docs/performance.md quotes.",
+    help="small: under ten minutes on two cores. full: the sizes docs/performance.md quotes.",
 )
 @click.option(
     "--repeats",
