@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from miniplm.training.schedule import cosine_with_warmup, lr_factor
+from miniplm.training.schedule import lr_factor
 
 SETTINGS = {"num_steps": 100, "warmup_steps": 20, "min_lr_ratio": 0.1, "decay_share": 0.2}
 SCHEDULES = ("cosine", "linear", "wsd", "constant")
@@ -58,9 +58,3 @@ def test_wsd_that_decays_all_the_way_is_linear_and_one_that_never_does_is_consta
 def test_a_warm_up_of_all_steps_never_falls():
     for schedule in SCHEDULES:
         assert factor(99, schedule, warmup_steps=100) == 100 / 101
-
-
-def test_the_old_name_is_the_cosine():
-    for step in range(0, 120, 7):
-        old = cosine_with_warmup(step, num_steps=100, warmup_steps=20, min_lr_ratio=0.1)
-        assert old == factor(step, "cosine")

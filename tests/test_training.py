@@ -1,6 +1,7 @@
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from miniplm.data.loader import IGNORED, SequenceStore, make_batch
 from miniplm.data.order import EpochOrder
 from miniplm.data.shards import open_shards
 from miniplm.data.tokenizer import train_tokenizer
-from miniplm.errors import ArtefactError, ModelError, TrainingError
+from miniplm.errors import ArtefactError, ConfigError, ModelError, TrainingError
 from miniplm.model import ModelConfig, ShapeConfig, build_model, model_config
 from miniplm.model_checks import check_shape
 from miniplm.model_size import model_size
@@ -20,10 +21,10 @@ from miniplm.training.checkpoint import Checkpoints
 from miniplm.training.config import BudgetConfig, TrainingConfig
 from miniplm.training.feed import Feed
 from miniplm.training.held_out import HeldOut
-from miniplm.training.inputs import TrainInputs
+from miniplm.training.inputs import TrainInputs, make_feed
 from miniplm.training.metrics import read_metrics
 from miniplm.training.objective import LinearCrossEntropy
-from miniplm.training.schedule import cosine_with_warmup
+from miniplm.training.schedule import lr_factor
 from miniplm.training.student import train_model
 from miniplm.training.student_loss import MicroBatch, StudentLoss
 from miniplm.training.targets import HardTargets
@@ -146,7 +147,7 @@ def test_micro_batches_do_not_change_the_run(store, tmp_path):
 
 def test_schedule_by_hand():
     def factor(step):
-        return cosine_with_warmup(step, num_steps=103, warmup_steps=3, min_lr_ratio=0.1)
+        return lr_factor(step, schedule="cosine", num_steps=103, warmup_steps=3, min_lr_ratio=0.1)
 
     assert [factor(step) for step in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1.0])
     assert factor(53) == pytest.approx(0.55)
@@ -314,6 +315,15 @@ def test_a_student_of_any_family_becomes_a_hugging_face_folder(family, inputs, t
     assert sum(p.numel() for p in model.parameters()) == outcome.facts["num_params"]
     assert outcome.obsolete == ("checkpoints",)
     assert {p.suffix for p in folder.iterdir()} <= {".safetensors", ".json", ".md", ".jinja"}
+
+
+def test_a_mixture_takes_nothing_that_is_stored_beside_one_corpus(inputs, tmp_path):
+    other = write_rows(tmp_path / "other", random_rows(5, vocab_size=300), vocab_size=300)
+    mixed = replace(inputs, corpora={**dict.fromkeys(inputs.corpora, 0.5), other: 0.5})
+    assert len(make_feed(mixed, config(), 1).store) == 25
+    for settings in (config(method="sparse_kd"), config(reweighting={"kind": "static"})):
+        with pytest.raises(ConfigError, match="beside one corpus; 2 are given"):
+            make_feed(mixed, settings, 1)
 
 
 def test_a_config_folder_gives_the_shape(inputs, tmp_path):

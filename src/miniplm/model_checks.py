@@ -92,6 +92,24 @@ def check_causal_head(model: "PreTrainedModel") -> None:
         )
 
 
+def check_scorer(model: "PreTrainedModel", vocab_size: int, max_length: int, what: str) -> None:
+    """Refuse a model that cannot be run over token shards.
+
+    Args:
+        model: Ready for inference.
+        vocab_size: Entries of the shards' tokenizer.
+        max_length: Positions of their longest rows.
+        what: Its name, for messages.
+
+    Raises:
+        ModelError: Its vocabulary or length is smaller, or its logits are not those of its output
+            layer.
+    """
+    check_vocabulary(model, vocab_size, what)
+    check_length(model, max_length, what)
+    check_causal_head(model)
+
+
 def check_shape(config: "PretrainedConfig") -> None:
     """Make sure that a shape can be built, runs, and is a causal language model.
 

@@ -91,11 +91,6 @@ class SequenceStore:
     def __len__(self) -> int:
         return int(self._first[-1])
 
-    @property
-    def mean_num_tokens(self) -> float:
-        """Predicted tokens per sequence, on average, masked ones included."""
-        return float(self.lengths.mean()) - 1
-
     def row(self, index: int) -> NDArray[np.int64]:
         """Ids of a sequence, `[length]` int64."""
         shard, place = self._find(index)

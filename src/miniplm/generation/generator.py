@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from miniplm.data.shards import SIDECAR_SCHEMA, Shard, is_made_from, open_shards, write_shard
 from miniplm.errors import ArtefactError
+from miniplm.export.exporter import SHARDS_FOLDER
 from miniplm.generation.config import GenerationConfig, num_new_tokens
 from miniplm.generation.cost import generation_cost
 from miniplm.generation.teacher import Teacher
 from miniplm.manifest import Outcome
-from miniplm.model_checks import check_causal_head, check_length, check_vocabulary
+from miniplm.model_checks import check_scorer
 from miniplm.runtime.allocator import keep_memory
 from miniplm.runtime.log import logger
 from miniplm.runtime.progress import Advance, progress
 from miniplm.scoring.scorer import ScoringModel
 
-SHARDS_FOLDER = "shards"
 NEW_COLUMN = "num_generated"
 """Of the sidecar: how many of a row's ids the teacher made."""
 
@@ -59,7 +59,8 @@ def generate_corpus(
     """
     shards = open_shards(shards_folder)
     num_new = num_new_tokens(config, shards[0].info.max_length)
-    _check_teacher(scorer, shards[0])
+    info = shards[0].info
+    check_scorer(scorer.model, info.vocab_size, info.max_length, scorer.name)
     if scorer.model.device.type == "cpu":
         keep_memory()
     teacher = Teacher(scorer, config, num_new, seed)
@@ -84,12 +85,6 @@ def generate_corpus(
             num_prompts, counted.num_tokens, config.tokens,
         )  # fmt: skip
     return _outcome(teacher, counted, num_rows, num_prompts)
-
-
-def _check_teacher(scorer: ScoringModel, shard: Shard) -> None:
-    check_vocabulary(scorer.model, shard.info.vocab_size, scorer.name)
-    check_length(scorer.model, shard.info.max_length, scorer.name)
-    check_causal_head(scorer.model)
 
 
 def _make_shard(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from miniplm.data.shards import Shard
-from miniplm.model_checks import check_causal_head, check_length, check_vocabulary
+from miniplm.model_checks import check_scorer
 from miniplm.model_size import size_of
 from miniplm.runtime.allocator import keep_memory
 from miniplm.runtime.log import logger
@@ -26,9 +26,7 @@ def check_and_count(model: "PreTrainedModel", name: str, shards: Sequence[Shard]
         ModelError: Its vocabulary or length is smaller than that of the shards, or its logits are
             not those of its output layer.
     """
-    check_vocabulary(model, shards[0].info.vocab_size, name)
-    check_length(model, shards[0].info.max_length, name)
-    check_causal_head(model)
+    check_scorer(model, shards[0].info.vocab_size, shards[0].info.max_length, name)
     lengths = [int(shard.lengths.sum()) for shard in shards]
     length = sum(lengths) // max(1, sum(len(shard) for shard in shards))
     return size_of(model, length).forward_flops_per_token

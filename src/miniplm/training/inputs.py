@@ -1,12 +1,12 @@
 """What a model is trained on: from folders of the run to a feed of micro-batches."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
 from miniplm.data.loader import SequenceStore
-from miniplm.data.order import EpochOrder, MixedOrder, Order
+from miniplm.data.order import EpochOrder, MixedOrder
 from miniplm.data.shards import open_shards
 from miniplm.errors import ArtefactError, ConfigError
 from miniplm.scoring.scorer import ScoringModel
@@ -62,20 +62,39 @@ def make_feed(inputs: TrainInputs, training: TrainingConfig, seed: int) -> Feed:
     if len(store) == 0:
         raise ArtefactError(f"{folders[0]}: its token shards hold no sequence to train on")
     if len(folders) > 1:
-        sizes = [sum(map(len, group)) for group in shards]
-        if 0 in sizes:
-            empty = folders[sizes.index(0)]
-            raise ArtefactError(f"{empty}: its token shards hold no sequence to train on")
-        return Feed(store, MixedOrder(sizes, list(inputs.corpora.values()), seed))
+        return _mixed_feed(
+            store, inputs, training, [sum(map(len, group)) for group in shards], seed
+        )
     supplements = _supplements(store, inputs, training)
-    order: Order = EpochOrder(len(store), seed)
+    drawn = None
     if training.reweighting.kind == "repeats":
         weights_M = supplements.weights_M
         assert weights_M is not None
         drawn = lru_cache(maxsize=2)(lambda epoch: repeated(weights_M, seed, epoch))
-        beside = Supplements(captured=supplements.captured)
-        return Feed(store, EpochOrder(len(store), seed, drawn), beside)
-    return Feed(store, order, supplements)
+        supplements = replace(supplements, weights_M=None)  # they are in the order now
+    return Feed(store, EpochOrder(len(store), seed, drawn), supplements)
+
+
+def _mixed_feed(
+    store: SequenceStore,
+    inputs: TrainInputs,
+    training: TrainingConfig,
+    sizes: list[int],
+    seed: int,
+) -> Feed:
+    """Several corpora, of so many sequences each."""
+    if 0 in sizes:
+        empty = list(inputs.corpora)[sizes.index(0)]
+        raise ArtefactError(f"{empty}: its token shards hold no sequence to train on")
+    if training.method == "sparse_kd" or training.reweighting.kind != "none":
+        raise ConfigError(
+            "training",
+            [
+                "sparse_kd and reweighting go by what is stored beside one corpus; "
+                f"{len(sizes)} are given"
+            ],
+        )
+    return Feed(store, MixedOrder(sizes, list(inputs.corpora.values()), seed))
 
 
 def _supplements(

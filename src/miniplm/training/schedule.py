@@ -57,22 +57,3 @@ def lr_factor(
     progress = min(1.0, max(0, step - begin) / max(1, num_steps - begin))
     height = 0.5 * (1 + math.cos(math.pi * progress)) if schedule == "cosine" else 1 - progress
     return min_lr_ratio + (1 - min_lr_ratio) * height
-
-
-def cosine_with_warmup(
-    step: int, *, num_steps: int, warmup_steps: int, min_lr_ratio: float
-) -> float:
-    """`lr_factor` of the cosine schedule, the paper's.
-
-    Example:
-        >>> [round(cosine_with_warmup(s, num_steps=6, warmup_steps=2, min_lr_ratio=0.1), 3)
-        ...  for s in (0, 1, 2, 4, 6)]
-        [0.333, 0.667, 1.0, 0.55, 0.1]
-    """
-    return lr_factor(
-        step,
-        schedule="cosine",
-        num_steps=num_steps,
-        warmup_steps=warmup_steps,
-        min_lr_ratio=min_lr_ratio,
-    )

@@ -14,7 +14,7 @@ from miniplm.model import (
     model_config,
     quiet_transformers,
 )
-from miniplm.model_checks import check_causal_head, check_length, check_vocabulary
+from miniplm.model_checks import check_causal_head, check_scorer, check_vocabulary
 from miniplm.model_size import ModelSize, model_size, size_of
 from miniplm.scoring.scorer import ScoringModel
 from miniplm.training.checkpoint import TrainingState
@@ -118,9 +118,7 @@ def _teacher(
     if inputs.teacher is None:
         raise ConfigError("training.method", ["vanilla_kd needs a teacher; none is given"])
     scorer = inputs.teacher()
-    check_vocabulary(scorer.model, store.vocab_size, scorer.name)
-    check_length(scorer.model, store.max_length, scorer.name)
-    check_causal_head(scorer.model)
+    check_scorer(scorer.model, store.vocab_size, store.max_length, scorer.name)
     return scorer
 
 
