@@ -84,6 +84,7 @@ def trainer_of_transformers(
         output_dir=str(Path(folder) / "theirs"), max_steps=steps + 2, bf16=True,
         per_device_train_batch_size=batch, optim="adamw_torch_fused", save_strategy="no",
         report_to=[], disable_tqdm=True, logging_strategy="no", dataloader_pin_memory=False,
+        use_cpu=not torch.cuda.is_available(),
     )  # fmt: skip
     TheirTrainer(model=model, args=arguments, train_dataset=Rows(), callbacks=[Timing()]).train()
     clock.__exit__(None, None, None)
