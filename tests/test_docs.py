@@ -9,7 +9,9 @@ import yaml
 import miniplm
 from miniplm.cli import main
 from miniplm.config import parse_overrides
+from miniplm.presets import PRESETS
 from miniplm.recipe import Recipe, load_recipe
+from miniplm.recipe_text import commented_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -56,6 +58,11 @@ def test_examples_are_right(path):
     recipe = load_recipe(path)
     assert len(recipe.students) >= 2
     assert f"examples/{path.name}" in (ROOT / "README.md").read_text()
+
+
+def test_the_example_of_all_methods_is_the_preset():
+    text = (ROOT / "examples/methods.yaml").read_text()
+    assert text.endswith(commented_recipe(PRESETS["methods"]()))
 
 
 def test_files_that_documents_name_are_there():

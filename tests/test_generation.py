@@ -13,6 +13,7 @@ from miniplm.generation.cost import generation_cost
 from miniplm.generation.decoding import continue_prompts
 from miniplm.generation.generator import NEW_COLUMN, generate_corpus
 from miniplm.generation.sampling import Sampling, choose, draws
+from miniplm.model_size import size_of
 from miniplm.runtime.executors import serial
 from miniplm.scoring.scorer import ScoringModel
 from test_export import write_selections
@@ -207,13 +208,13 @@ def test_flops_are_those_that_torch_counts(family):
         made = continuations(model, prompts_BP, 50, Sampling())
     lengths = np.array([len(new) for new in made])
     assert len(set(lengths)) > 2
-    counted = generation_cost(model).flops(PROMPT, lengths)
+    counted = generation_cost(size_of(model, 0)).flops(PROMPT, lengths)
     assert counted == pytest.approx(counter.get_total_flops(), rel=0.02)
 
 
 def test_one_new_token_costs_a_forward_pass_over_the_prompt():
     model = tiny_model("llama")
-    cost = generation_cost(model)
+    cost = generation_cost(size_of(model, 0))
     assert cost.head == 2 * 128 * 32
     assert cost.attention == 4 * 32 * 2  # width of all heads, two layers
     assert cost.flops(8, np.array([1])) == 8 * cost.body + cost.head + 64 * cost.attention
@@ -244,7 +245,7 @@ def test_rows_are_prompts_with_their_continuation(prompts, tmp_path):
     ended = sum(row[-1] == EOS for row in rows_of(tmp_path / "out"))
     assert outcome.facts["share_ended"] == ended / 20
     assert outcome.facts["tokens_per_second"] > 0
-    cost = generation_cost(teacher().model)
+    cost = generation_cost(size_of(teacher().model, 0))
     assert outcome.flops == pytest.approx(cost.flops(PROMPT, np.array(lengths)))
 
 
@@ -410,9 +411,9 @@ def test_rows_too_short_for_any_prompt_are_refused(tmp_path):
 def test_prompts_that_leave_no_room_are_refused(prompts, tmp_path):
     with pytest.raises(ConfigError, match=r"prompt_tokens 60 and new_tokens 6 make 66 ids; .* 65"):
         generate(prompts, tmp_path / "out", prompt_tokens=60, new_tokens=6)
-    assert num_new_tokens(settings(prompt_tokens=64), 64) == 1
+    assert num_new_tokens(64, None, 64, "generation") == 1
     with pytest.raises(ConfigError, match="make 66 ids"):
-        num_new_tokens(settings(prompt_tokens=65), 64)
+        num_new_tokens(65, None, 64, "generation")
 
 
 def test_teachers_that_do_not_fit_are_refused(prompts, tmp_path):

@@ -23,6 +23,15 @@ class ModelSize:
     """For one token of a full-length sequence: matrix products and attention, output layer too."""
     output_flops_per_token: float = 0.0
     """Of these, the output layer's."""
+    attention_flops_per_key: float = 0.0
+    """For one query and one key, in all layers; the sequence's length times this is in these."""
+    length: int = 0
+    """Of the sequence."""
+
+    def forward_flops(self, length: int) -> float:
+        """For one token of a sequence of another length."""
+        change = self.attention_flops_per_key * (length - self.length)
+        return self.forward_flops_per_token + change
 
 
 def model_size(config: "PretrainedConfig", length: int) -> ModelSize:
@@ -69,10 +78,12 @@ def size_of(model: "PreTrainedModel", length: int) -> ModelSize:
     attention = 0
     if heads and config.model_type not in ("mamba", "mamba2"):
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
-        attention = 4 * length * heads * head_dim * config.num_hidden_layers
+        attention = 4 * heads * head_dim * config.num_hidden_layers
     return ModelSize(
         num_params=num_params,
         num_embedding_params=embedding.numel() + (0 if tied else output_weight.numel()),
-        forward_flops_per_token=float(2 * products + attention),
+        forward_flops_per_token=float(2 * products + attention * length),
         output_flops_per_token=2.0 * output_weight.numel(),
+        attention_flops_per_key=float(attention),
+        length=length,
     )

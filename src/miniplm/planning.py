@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from miniplm.calibration import Calibration, Cost
+from miniplm.calibration import Calibration
 from miniplm.data.documents import estimate_bytes
 from miniplm.data.shards import ids_dtype
 from miniplm.data.text_costs import text_costs
@@ -24,7 +24,7 @@ from miniplm.road import Road, Step
 from miniplm.runtime.memory import resident_bytes
 from miniplm.scaling.regime import TOKENS_PER_PARAM
 from miniplm.training.compute import training_flops_per_token
-from miniplm.training.config import TrainingConfig
+from miniplm.training.config import TAUGHT, TrainingConfig
 from miniplm.training.trainer import EVALUATIONS
 
 if TYPE_CHECKING:
@@ -328,7 +328,7 @@ class _Planner:
 
     def _training_flops(self, training: TrainingConfig, size: ModelSize) -> float:
         """FLOPs of training for a token."""
-        taught = training.method == "vanilla_kd"
+        taught = training.method in TAUGHT
         return training_flops_per_token(training, size, self._size("teacher") if taught else None)
 
     def _training_load(
@@ -344,12 +344,15 @@ class _Planner:
             self.recipe.evaluation.held_out_sequences_while_training * length,
             self.tokens["held_out"],
         )
-        taught = Cost(0.0)
-        if training.method == "vanilla_kd":
-            taught = self.calibration.scoring(self._shape("teacher"), training.precision)
+        taught = 0.0
+        if training.method in TAUGHT:
+            taught = self.calibration.scoring(self._shape("teacher"), training.precision).seconds
+        if training.method == "minillm":
+            read = self.calibration.scoring(self._shape(name), training.precision)
+            taught += _GENERATING_TO_SCORING * read.seconds
         checkpoint_bytes = _CHECKPOINT_BYTES_PER_PARAM * num_params
         seconds = (
-            num_tokens * (costs.token.seconds + taught.seconds)
+            num_tokens * (costs.token.seconds + taught)
             + steps * costs.step.seconds
             + evaluations * evaluated * costs.evaluated_token.seconds
             + steps / training.checkpoint_every_steps * checkpoint_bytes / _DISK_BYTES_PER_SECOND

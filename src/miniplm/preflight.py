@@ -11,6 +11,7 @@ from miniplm.model import ModelConfig, model_config, released_config
 from miniplm.model_checks import check_shape
 from miniplm.recipe import Recipe
 from miniplm.runtime.team import world_size
+from miniplm.training.compute import new_tokens
 from miniplm.training.config import TrainingConfig
 from miniplm.training.trackers import check_trackers
 
@@ -39,9 +40,10 @@ def preflight(recipe: Recipe) -> None:
     for place, config in models.items():
         _try(faults, place, partial(_check_model, config, recipe))
     for place, training in _trainings(recipe).items():
-        _try(faults, "", partial(_check_training, place, training))
-    for generation in recipe.generations.values():
-        _try(faults, "", partial(num_new_tokens, generation, recipe.packing.max_length))
+        _try(faults, "", partial(_check_training, place, training, recipe.packing.max_length))
+    for name, generation in recipe.generations.items():
+        wanted = (generation.prompt_tokens, generation.new_tokens, recipe.packing.max_length)
+        _try(faults, "", partial(num_new_tokens, *wanted, f"generations.{name}"))
     if recipe.tokenizer.name:
         _try(faults, "tokenizer", partial(_check_tokenizers, recipe))
     if faults:
@@ -57,8 +59,10 @@ def _trainings(recipe: Recipe) -> dict[str, TrainingConfig]:
     return trainings
 
 
-def _check_training(place: str, training: TrainingConfig) -> None:
+def _check_training(place: str, training: TrainingConfig, max_length: int) -> None:
     check_trackers(training.trackers)
+    if training.method == "minillm":
+        new_tokens(training, max_length, f"{place}.training.on_policy")
     if training.global_batch_size % world_size():
         raise ConfigError(
             place,

@@ -110,7 +110,52 @@ def small() -> Content:
     return content
 
 
-PRESETS: Mapping[str, Callable[[], Content]] = {"demo": demo, "paper": paper, "small": small}
+def methods() -> Content:
+    """Every way to train a student, at equal training FLOPs, on the demo's text: half an hour."""
+    content = demo()
+    shape = content["students"]["plain"]["shape"]
+    named: dict[str, tuple[object, Content]] = {
+        "plain": ("candidates", {}),
+        "miniplm": ("refined", {}),
+        "vanilla-kd": ("candidates", {"method": "vanilla_kd"}),
+        "sparse-kd": ("candidates", {"method": "sparse_kd", "capture": "all"}),
+        "seqkd": ("written", {"method": "seqkd"}),
+        "seqkd-mixed": ({"written": 0.3, "candidates": 0.7}, {"method": "seqkd"}),
+        "minillm": (
+            "candidates", {"method": "minillm", "on_policy": {"prompt_tokens": 128}}
+        ),
+        "miniplm-vanilla-kd": ("refined", {"method": "vanilla_kd"}),
+        "miniplm-sparse-kd": ("refined", {"method": "sparse_kd", "capture": "kept"}),
+        "static": ("candidates", {"reweighting": {"kind": "static"}}),
+        "repeats": ("candidates", {"reweighting": {"kind": "repeats"}}),
+        "dynamic": ("candidates", {"reweighting": {"kind": "dynamic"}}),
+        "dynamic-tokens": ("candidates", {"reweighting": {"kind": "dynamic_tokens"}}),
+    }  # fmt: skip
+    return content | {
+        "name": "Every way to train a student",
+        "run_dir": "runs/methods",
+        "scoring": {"per_token": True},
+        "captures": {
+            "all": {"corpus": "candidates", "entries": 32},
+            "kept": {"corpus": "refined", "entries": 32},
+        },
+        "generations": {
+            "written": {"prompts": "candidates", "prompt_tokens": 32, "tokens": 400_000}
+        },
+        "training": {**content["training"], "budget": {"flops": 1.8e12}},
+        "students": {
+            name: {"shape": shape, "corpus": corpus, **({"training": training} if training else {})}
+            for name, (corpus, training) in named.items()
+        },
+    }
+
+
+PRESETS: Mapping[str, Callable[[], Content]] = {
+    "demo": demo,
+    "methods": methods,
+    "paper": paper,
+    "small": small,
+}
 
 
 def preset(name: str) -> Recipe:

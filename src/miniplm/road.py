@@ -20,6 +20,7 @@ from miniplm.export.exporter import SHARDS_FOLDER, export_corpus
 from miniplm.manifest import Outcome, StageSpec, is_complete
 from miniplm.model import Dtype, ModelConfig, load_model
 from miniplm.recipe import CANDIDATES, Recipe, ScorerConfig, StudentConfig
+from miniplm.training.config import TAUGHT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -261,7 +262,7 @@ class Road:
             # students are compared by their losses on held-out text along the way
             "held_out": recipe.evaluation.held_out_sequences_while_training,
         }
-        taught = training.method == "vanilla_kd"
+        taught = training.method in TAUGHT
         if taught:
             needs = self._with_model("teacher", needs)
             settings["teacher"] = self._model_identity("teacher")

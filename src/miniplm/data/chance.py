@@ -35,6 +35,11 @@ def uniform_by_position(
     return uniform_BT
 
 
+def seed_of(seed: int, number: int) -> int:
+    """A seed of its own for each number, such as a step's."""
+    return int(_hashed(np.array([number]), seed)[0])
+
+
 def _hashed(sequence_ids: NDArray[np.int64], seed: int) -> NDArray[np.uint64]:
     return _mix(sequence_ids.astype(np.uint64) ^ _mix(np.array([seed], dtype=np.uint64)))
 

@@ -33,20 +33,26 @@ class GenerationConfig(Config):
     )
 
 
-def num_new_tokens(config: GenerationConfig, max_length: int) -> int:
+def num_new_tokens(prompt_tokens: int, new_tokens: int | None, max_length: int, place: str) -> int:
     """Most tokens of a continuation, in rows of `max_length` predicted tokens.
+
+    Args:
+        prompt_tokens: Ids of a prompt.
+        new_tokens: What is asked for; None for as many as there is room for.
+        max_length: Of the rows.
+        place: Where in a config these stand, for the message.
 
     Raises:
         ConfigError: Prompt and continuation are longer than a row.
     """
-    room = max_length + 1 - config.prompt_tokens
-    wanted = config.new_tokens or max(1, room)
+    room = max_length + 1 - prompt_tokens
+    wanted = new_tokens or max(1, room)
     if wanted > room:
         raise ConfigError(
-            "generation",
+            place,
             [
-                f"prompt_tokens {config.prompt_tokens} and new_tokens {wanted} make "
-                f"{config.prompt_tokens + wanted} ids; rows hold {max_length + 1} at most "
+                f"{place}: prompt_tokens {prompt_tokens} and new_tokens {wanted} make "
+                f"{prompt_tokens + wanted} ids; rows hold {max_length + 1} at most "
                 "(packing.max_length and one). Lower one of them."
             ],
         )

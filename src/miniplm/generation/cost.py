@@ -13,16 +13,11 @@ A sliding window, where a family has one, is not taken off.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from miniplm.model import output_layer
-from miniplm.model_size import size_of
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from miniplm.model_size import ModelSize
 
 
 @dataclass(frozen=True)
@@ -57,12 +52,10 @@ class GenerationCost:
         return float(per_row.sum())
 
 
-def generation_cost(model: "PreTrainedModel") -> GenerationCost:
-    """Count a model's costs from its shape."""
-    fixed = size_of(model, 0).forward_flops_per_token
-    head = 2.0 * output_layer(model)[0].numel()
+def generation_cost(size: ModelSize) -> GenerationCost:
+    """What a model of this size costs when it generates."""
     return GenerationCost(
-        body=fixed - head,
-        head=head,
-        attention=size_of(model, 1).forward_flops_per_token - fixed,
+        body=size.forward_flops(0) - size.output_flops_per_token,
+        head=size.output_flops_per_token,
+        attention=size.attention_flops_per_key,
     )

@@ -73,7 +73,8 @@ def continue_prompts(
     if not finite:
         raise ModelError(
             "the logits of the model that generates are not finite: its weights are damaged, or "
-            "its numbers leave the range of scoring.dtype; try scoring.dtype=float32."
+            "its numbers leave the range of their dtype; try float32 (scoring.dtype for a teacher, "
+            "training.precision for a student)."
         )
     lengths = lengths_B.tolist()
     return [row[:length] for row, length in zip(made_BN.cpu().numpy(), lengths, strict=True)]

@@ -20,6 +20,7 @@ from miniplm.generation.cost import generation_cost
 from miniplm.generation.teacher import Teacher
 from miniplm.manifest import Outcome
 from miniplm.model_checks import check_scorer
+from miniplm.model_size import size_of
 from miniplm.runtime.allocator import keep_memory
 from miniplm.runtime.log import logger
 from miniplm.runtime.progress import Advance, progress
@@ -58,7 +59,9 @@ def generate_corpus(
         ArtefactError: A shard is damaged, or no row is long enough for a prompt.
     """
     shards = open_shards(shards_folder)
-    num_new = num_new_tokens(config, shards[0].info.max_length)
+    num_new = num_new_tokens(
+        config.prompt_tokens, config.new_tokens, shards[0].info.max_length, "generation"
+    )
     info = shards[0].info
     check_scorer(scorer.model, info.vocab_size, info.max_length, scorer.name)
     if scorer.model.device.type == "cpu":
@@ -154,7 +157,7 @@ class _Counted:
 
 
 def _outcome(teacher: Teacher, counted: _Counted, num_rows: int, num_prompts: int) -> Outcome:
-    cost = generation_cost(teacher.scorer.model)
+    cost = generation_cost(size_of(teacher.scorer.model, 0))
     facts = {
         "mean_new_tokens": counted.num_tokens / counted.num_rows,
         "share_ended": counted.num_ended / counted.num_rows,

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from miniplm.scoring.capture_config import CaptureConfig
-from miniplm.training.config import TrainingConfig
+from miniplm.training.config import TAUGHT, TrainingConfig
 
 
 def method_faults(
@@ -36,11 +36,13 @@ def method_faults(
             f"{place}.method: seqkd trains on text that the teacher wrote; name a generation in "
             f"students.{student}.corpus (there is {', '.join(generations) or 'none'})"
         )
-    if training.method == "vanilla_kd" and teacher_is_spread:
+    if training.method in TAUGHT and teacher_is_spread:
         faults.append(
-            f"{place}.method: vanilla_kd runs the teacher on the student's device; with "
+            f"{place}.method: {training.method} runs the teacher on the student's device; with "
             "scoring.placement: spread use sparse_kd"
         )
+    if training.method == "minillm":
+        faults += [f"{place}.{fault}" for fault in on_policy_faults(training)]
     if training.capture is not None and training.method != "sparse_kd":
         faults.append(f"{place}.capture: only sparse_kd reads a capture; remove it")
     kind = training.reweighting.kind
@@ -56,6 +58,22 @@ def method_faults(
     if kind == "dynamic_tokens" and not scored_per_token:
         faults.append(
             f"{place}.reweighting.kind: dynamic_tokens compares tokens; set scoring.per_token: true"
+        )
+    return faults
+
+
+def on_policy_faults(training: TrainingConfig) -> list[str]:
+    """What does not go with a student that writes its own text."""
+    faults = []
+    if training.parallel == "fsdp":
+        faults.append(
+            "parallel: minillm lets the student write token by token, for which every process "
+            "needs all of it; use ddp"
+        )
+    if training.reweighting.kind != "none":
+        faults.append(
+            f"reweighting.kind: {training.reweighting.kind} goes by scores of rows, and minillm "
+            "writes its own; remove it"
         )
     return faults
 

@@ -2,12 +2,17 @@
 
 With F for a forward pass, a student's forward and backward pass is 3 F_student; a teacher beside it
 adds F_teacher (MiniPLM, arXiv 2410.17215, section 3.1); dynamic weights add the student's output
-layer once more.
+layer once more. MiniLLM adds the student's writing, and the teacher's output layer runs on what was
+written only.
 """
 
+import numpy as np
+
 from miniplm.errors import ConfigError
+from miniplm.generation.config import num_new_tokens
+from miniplm.generation.cost import generation_cost
 from miniplm.model_size import TRAINING_TO_FORWARD, ModelSize
-from miniplm.training.config import TrainingConfig
+from miniplm.training.config import TAUGHT, TrainingConfig
 
 
 def training_flops_per_token(
@@ -27,8 +32,30 @@ def training_flops_per_token(
     flops = TRAINING_TO_FORWARD * student.forward_flops_per_token
     if training.reweighting.kind in ("dynamic", "dynamic_tokens"):
         flops += student.output_flops_per_token
-    if training.method != "vanilla_kd":
+    if training.method not in TAUGHT:
         return flops
     if teacher is None:
-        raise ConfigError("training.method", ["vanilla_kd needs a teacher; none is given"])
+        raise ConfigError("training.method", [f"{training.method} needs a teacher; none is given"])
+    if training.method == "minillm":
+        return _on_policy_flops_per_token(training, student, teacher)
     return flops + teacher.forward_flops_per_token
+
+
+def _on_policy_flops_per_token(
+    training: TrainingConfig, student: ModelSize, teacher: ModelSize
+) -> float:
+    """Of rows of prompt and continuation, as if none of them ended early."""
+    prompt = training.on_policy.prompt_tokens
+    new = new_tokens(training, student.length)
+    positions = prompt + new - 1
+    writing = generation_cost(student).flops(prompt, np.array([new]))
+    learning = TRAINING_TO_FORWARD * student.forward_flops(positions) * positions
+    body = teacher.forward_flops(positions) - teacher.output_flops_per_token
+    judging = body * positions + teacher.output_flops_per_token * new
+    return (writing + learning + judging) / positions
+
+
+def new_tokens(training: TrainingConfig, max_length: int, place: str = "training.on_policy") -> int:
+    """Most tokens that a student writes behind a prompt. Raises what `num_new_tokens` raises."""
+    on_policy = training.on_policy
+    return num_new_tokens(on_policy.prompt_tokens, on_policy.new_tokens, max_length, place)

@@ -32,7 +32,9 @@ class BudgetConfig(Config):
         return (self.tokens or self.steps or self.flops) is not None
 
 
-Method = Literal["plain", "vanilla_kd", "sparse_kd", "seqkd"]
+Method = Literal["plain", "vanilla_kd", "sparse_kd", "seqkd", "minillm"]
+TAUGHT: tuple[Method, ...] = ("vanilla_kd", "minillm")
+"""Methods with the teacher beside the student."""
 Reweighting = Literal["none", "static", "repeats", "dynamic", "dynamic_tokens"]
 
 
@@ -59,6 +61,18 @@ class ReweightingConfig(Config):
     )
 
 
+class OnPolicyConfig(Config):
+    """How a student writes what it learns from."""
+
+    prompt_tokens: int = Field(64, ge=1, description="a prompt is the first ids of a row, so many")
+    new_tokens: int | None = Field(
+        None, ge=1, description="most tokens of a continuation; null: up to packing.max_length"
+    )
+    long_term: bool = Field(
+        True, description="a token answers for those that follow it (MiniLLM); false: for itself"
+    )
+
+
 class TrainingConfig(Config):
     """Optimiser, schedule and batch. The defaults are the paper's for its 200M student."""
 
@@ -66,12 +80,18 @@ class TrainingConfig(Config):
         "plain",
         description="plain: cross-entropy, on a refined corpus this is MiniPLM; vanilla_kd: the "
         "teacher beside the student; sparse_kd: the teacher's stored probabilities; seqkd: "
-        "text that the teacher wrote",
+        "text that the teacher wrote; minillm: text that the student writes, by reverse KL",
     )
     kd_ratio: float = Field(
-        0.5, gt=0, le=1, description="of vanilla_kd, sparse_kd: share of the distillation loss"
+        0.5,
+        gt=0,
+        le=1,
+        description="of vanilla_kd, sparse_kd, minillm: share of the distillation loss",
     )
     capture: str | None = Field(None, description="of sparse_kd: the name of a capture")
+    on_policy: OnPolicyConfig = Field(
+        OnPolicyConfig(), description="of minillm: what the student writes"
+    )
     reweighting: ReweightingConfig = Field(
         ReweightingConfig(), description="which sequences count for more"
     )

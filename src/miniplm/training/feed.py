@@ -1,6 +1,7 @@
 """Micro-batches: sequences, with whatever a method takes beside them.
 
-Axes: M sequences of the corpus, G sequences of a global batch, B of a micro-batch, T positions.
+Axes: M sequences of the corpus, G sequences of a global batch, B of a micro-batch, T positions, N
+tokens that the student draws.
 """
 
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from miniplm.data.chance import seed_of, uniform_by_position
 from miniplm.data.loader import SequenceStore
 from miniplm.data.order import Order
 from miniplm.training.captured import Captured
@@ -26,6 +28,31 @@ class TokenLosses(Protocol):
 
 
 @dataclass(frozen=True)
+class Writing:
+    """Rows as prompts that the student continues.
+
+    Args:
+        prompt_tokens: Ids of a prompt.
+        new_tokens: Most ids of a continuation.
+        seed: Of what is drawn.
+    """
+
+    prompt_tokens: int
+    new_tokens: int
+    seed: int
+
+    @property
+    def num_positions(self) -> int:
+        """Positions that a student is trained on for each row."""
+        return self.prompt_tokens + self.new_tokens - 1
+
+    def draws(self, indices: NDArray[np.int64], step: int) -> torch.Tensor:
+        """Uniform numbers for the tokens of a step, `[B, N]`: the same on any device."""
+        numbers_BN = uniform_by_position(indices, self.new_tokens, seed_of(self.seed, step))
+        return torch.from_numpy(numbers_BN)
+
+
+@dataclass(frozen=True)
 class Supplements:
     """What a method takes beside the sequences.
 
@@ -35,6 +62,7 @@ class Supplements:
         num_units_M: Units that these are per; None for predicted tokens.
         token_losses: The teacher's loss of each token.
         captured: The teacher's stored distributions.
+        writing: How the student continues the rows, where it writes itself.
     """
 
     weights_M: NDArray[np.float64] | None = None
@@ -42,6 +70,7 @@ class Supplements:
     num_units_M: NDArray[np.float64] | None = None
     token_losses: TokenLosses | None = None
     captured: Captured | None = None
+    writing: Writing | None = None
 
 
 @dataclass(frozen=True)
@@ -58,14 +87,37 @@ class Feed:
     order: Order
     supplements: Supplements = Supplements()
 
+    @property
+    def mean_tokens(self) -> float:
+        """Tokens that the student is trained on for each sequence, on average."""
+        if self.supplements.writing:
+            return float(self.supplements.writing.num_positions)
+        return self.order.mean(self.store.lengths - 1)
+
+    def num_tokens(self, indices_G: NDArray[np.int64]) -> int:
+        """Tokens that the student is trained on in a global batch.
+
+        What it writes itself is counted as if no text ended early.
+        """
+        if self.supplements.writing:
+            return len(indices_G) * self.supplements.writing.num_positions
+        return int((self.store.lengths[indices_G] - 1).sum())
+
     def micro_batches(
-        self, indices_G: NDArray[np.int64], rank: int, world: int, size: int, length: int | None
+        self,
+        step: int,
+        indices_G: NDArray[np.int64],
+        rank: int,
+        world: int,
+        size: int,
+        length: int | None,
     ) -> Iterator[MicroBatch]:
         """One process's part of a global batch, in pieces.
 
         Weights add up to one over the global batch, dynamic ones aside.
 
         Args:
+            step: Its number; what the student draws depends on it.
             indices_G: The global batch.
             rank: Which process this is.
             world: Of how many.
@@ -78,10 +130,14 @@ class Feed:
         mine, mine_weights = indices_G[rank::world], weights_G[rank::world]
         for begin in range(0, len(mine), size):
             part = slice(begin, begin + size)
-            yield self._micro_batch(mine[part], mine_weights[part], length)
+            yield self._micro_batch(step, mine[part], mine_weights[part], length)
 
     def _micro_batch(
-        self, indices: NDArray[np.int64], weights: NDArray[np.float64], length: int | None
+        self,
+        step: int,
+        indices: NDArray[np.int64],
+        weights: NDArray[np.float64],
+        length: int | None,
     ) -> MicroBatch:
         extra = self.supplements
         batch = self.store.batch(indices, length)
@@ -99,6 +155,13 @@ class Feed:
             micro = replace(micro, teacher_losses_BT=extra.token_losses.batch(indices, width))
         if extra.captured is not None:
             micro = replace(micro, soft=extra.captured.batch(indices, width))
+        if extra.writing is not None:
+            writes = self.store.lengths[indices] >= extra.writing.prompt_tokens
+            micro = replace(
+                micro,
+                draws_BN=extra.writing.draws(indices, step),
+                writes_B=torch.from_numpy(writes),
+            )
         return micro
 
 

@@ -11,8 +11,9 @@ from miniplm.data.shards import open_shards
 from miniplm.errors import ArtefactError, ConfigError
 from miniplm.scoring.scorer import ScoringModel
 from miniplm.training.captured import Captured
+from miniplm.training.compute import new_tokens
 from miniplm.training.config import TrainingConfig
-from miniplm.training.feed import Feed, Supplements
+from miniplm.training.feed import Feed, Supplements, Writing
 from miniplm.training.held_out import HeldOut
 from miniplm.training.reweighting import repeated, static_weights
 from miniplm.training.scores import ScoreTables
@@ -30,7 +31,7 @@ class TrainInputs:
         held_out_sequences: How many of them are used.
         scores: Score tables of the corpus, for reweighting.
         captured: Folder of the teacher's stored distributions, for sparse KD.
-        teacher: Loads the teacher, for vanilla KD.
+        teacher: Loads the teacher, for vanilla KD and MiniLLM.
     """
 
     corpora: Mapping[Path, float]
@@ -54,7 +55,8 @@ def make_feed(inputs: TrainInputs, training: TrainingConfig, seed: int) -> Feed:
 
     Raises:
         ArtefactError: There is nothing to train on, or something is missing or damaged.
-        ConfigError: The method takes something that is not given.
+        ConfigError: The method takes something that is not given, or asks for longer rows than
+            there are.
     """
     folders = list(inputs.corpora)
     shards = [open_shards(folder) for folder in folders]
@@ -65,7 +67,7 @@ def make_feed(inputs: TrainInputs, training: TrainingConfig, seed: int) -> Feed:
         return _mixed_feed(
             store, inputs, training, [sum(map(len, group)) for group in shards], seed
         )
-    supplements = _supplements(store, inputs, training)
+    supplements = _supplements(store, inputs, training, seed)
     drawn = None
     if training.reweighting.kind == "repeats":
         weights_M = supplements.weights_M
@@ -94,12 +96,22 @@ def _mixed_feed(
                 f"{len(sizes)} are given"
             ],
         )
-    return Feed(store, MixedOrder(sizes, list(inputs.corpora.values()), seed))
+    supplements = Supplements(writing=_writing(store, training, seed))
+    return Feed(store, MixedOrder(sizes, list(inputs.corpora.values()), seed), supplements)
+
+
+def _writing(store: SequenceStore, training: TrainingConfig, seed: int) -> Writing | None:
+    if training.method != "minillm":
+        return None
+    num_new = new_tokens(training, store.max_length)
+    return Writing(training.on_policy.prompt_tokens, num_new, seed)
 
 
 def _supplements(
-    store: SequenceStore, inputs: TrainInputs, training: TrainingConfig
+    store: SequenceStore, inputs: TrainInputs, training: TrainingConfig, seed: int
 ) -> Supplements:
+    if training.method == "minillm":
+        return Supplements(writing=_writing(store, training, seed))
     captured = None
     if training.method == "sparse_kd":
         if inputs.captured is None:

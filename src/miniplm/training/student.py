@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from miniplm.data.loader import SequenceStore
 from miniplm.data.tokenizer import load_tokenizer
 from miniplm.errors import ConfigError
@@ -18,10 +20,12 @@ from miniplm.model_checks import check_causal_head, check_scorer, check_vocabula
 from miniplm.model_size import ModelSize, model_size, size_of
 from miniplm.scoring.scorer import ScoringModel
 from miniplm.training.checkpoint import TrainingState
+from miniplm.training.checks import on_policy_faults
 from miniplm.training.compute import training_flops_per_token
-from miniplm.training.config import TrainingConfig
+from miniplm.training.config import TAUGHT, TrainingConfig
 from miniplm.training.inputs import TrainInputs, make_feed
 from miniplm.training.model_card import CardFacts, model_card
+from miniplm.training.on_policy import OnPolicyLoss, Policy
 from miniplm.training.parallel import Parallel
 from miniplm.training.student_loss import Dynamic, LossSettings, StudentLoss
 from miniplm.training.teacher import DenseTeacher
@@ -75,7 +79,7 @@ def train_model(
     dense = None
     if scorer is not None:
         dense = DenseTeacher(scorer.model.to(parallel.device), store.vocab_size)
-    student = StudentLoss(model, _loss_settings(training), dense)
+    student = _with_loss(model, training, dense, store)
     trainer = Trainer(
         student,
         feed,
@@ -113,17 +117,36 @@ def _teacher(
     training: TrainingConfig, inputs: TrainInputs, store: SequenceStore
 ) -> ScoringModel | None:
     """The model beside the student, if the method has one."""
-    if training.method != "vanilla_kd":
+    if training.method not in TAUGHT:
         return None
     if inputs.teacher is None:
-        raise ConfigError("training.method", ["vanilla_kd needs a teacher; none is given"])
+        raise ConfigError("training.method", [f"{training.method} needs a teacher; none is given"])
     scorer = inputs.teacher()
     check_scorer(scorer.model, store.vocab_size, store.max_length, scorer.name)
     return scorer
 
 
+def _with_loss(
+    model: "PreTrainedModel",
+    training: TrainingConfig,
+    teacher: DenseTeacher | None,
+    store: SequenceStore,
+) -> StudentLoss:
+    settings = _loss_settings(training)
+    if training.method != "minillm":
+        return StudentLoss(model, settings, teacher)
+    if faults := on_policy_faults(training):
+        raise ConfigError("training", faults)
+    assert teacher is not None
+    policy = Policy(model, getattr(torch, training.precision), store.vocab_size, store.eos_id)
+    on_policy = training.on_policy
+    return OnPolicyLoss(
+        model, settings, teacher, policy, on_policy.prompt_tokens, long_term=on_policy.long_term
+    )
+
+
 def _loss_settings(training: TrainingConfig) -> LossSettings:
-    distilled = training.method in ("vanilla_kd", "sparse_kd")
+    distilled = training.method in ("vanilla_kd", "sparse_kd", "minillm")
     kinds: dict[str, Dynamic] = {"dynamic": "sequences", "dynamic_tokens": "tokens"}
     return LossSettings(
         kd_ratio=training.kd_ratio if distilled else 0.0,

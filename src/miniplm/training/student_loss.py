@@ -53,6 +53,8 @@ class MicroBatch:
         teacher_losses_B: The teacher's loss of each sequence, nats per unit, for dynamic weights.
         teacher_losses_BT: The teacher's loss of each token, nats, for dynamic weights of tokens.
         soft: The teacher's stored distributions of the `B * T` positions.
+        draws_BN: Uniform numbers for the tokens that the student is to draw.
+        writes_B: Whether the row is long enough to be the prompt of what it writes.
     """
 
     input_ids_BT: torch.Tensor
@@ -62,6 +64,8 @@ class MicroBatch:
     teacher_losses_B: torch.Tensor | None = None
     teacher_losses_BT: torch.Tensor | None = None
     soft: SparseTargets | None = None
+    draws_BN: torch.Tensor | None = None
+    writes_B: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -104,11 +108,7 @@ class StudentLoss(torch.nn.Module):
         hidden_BTD = hidden_states(self.model, batch.input_ids_BT)
         weight_VD, bias_V = output_layer(self.model)
         device = hidden_BTD.device.type
-        dtype = (
-            torch.get_autocast_dtype(device)
-            if torch.is_autocast_enabled(device)
-            else weight_VD.dtype
-        )
+        dtype = self._compute_dtype(device)
         hidden_ND = hidden_BTD.flatten(0, 1)
         teacher = self._teacher[0]
         soft = batch.soft if teacher is None else teacher.targets(batch.input_ids_BT)
@@ -128,6 +128,12 @@ class StudentLoss(torch.nn.Module):
                 dtype,
             )
         return LossSums(loss, weights_B.double().sum(), weights_B.double().square().sum())
+
+    def _compute_dtype(self, device: str) -> torch.dtype:
+        """What matrix products are made in: that of autocast, where it is on."""
+        if torch.is_autocast_enabled(device):
+            return torch.get_autocast_dtype(device)
+        return output_layer(self.model)[0].dtype
 
     def _mixture(self, ids_N: torch.Tensor, soft: Targets | None) -> Mixture:
         hard = HardTargets(ids_N)

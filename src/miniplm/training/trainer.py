@@ -102,7 +102,7 @@ class Trainer:
         self.student, self.feed, self.config, self.folder = student, feed, config, folder
         self.seed, self.held_out, self.title = seed, held_out, title
         self.flops_per_token = flops_per_token
-        self.tokens_per_step = config.global_batch_size * feed.order.mean(feed.store.lengths - 1)
+        self.tokens_per_step = config.global_batch_size * feed.mean_tokens
         self.num_steps = budget_steps(config.budget, self.tokens_per_step, flops_per_token)
         self.eval_every = config.eval_every_steps or max(1, self.num_steps // EVALUATIONS)
         self.parallel = parallel or Parallel(config.parallel)
@@ -211,7 +211,7 @@ class Trainer:
         rank, world = self.parallel.rank, self.parallel.world
         for step in range(first, self.num_steps):
             indices_G = self.feed.order.batch(step, self.config.global_batch_size)
-            parts = self.feed.micro_batches(indices_G, rank, world, size, length)
+            parts = self.feed.micro_batches(step, indices_G, rank, world, size, length)
             yield GlobalBatch(indices_G, list(parts))
 
     def _is_due(self, step: int, *intervals: int) -> bool:
@@ -242,7 +242,7 @@ class Trainer:
             raise TrainingError(self._cannot_go_on(step, reason, batch.indices_G))
         self.optimizer.step()
         self.optimizer.zero_grad()
-        num_tokens = int((self.feed.store.lengths[batch.indices_G] - 1).sum())
+        num_tokens = self.feed.num_tokens(batch.indices_G)
         return StepFacts(loss, grad_norm, num_tokens, effective_sample_size(weight, squares))
 
     def _accumulate(self, micro_batches: list[MicroBatch]) -> tuple[float, float, float]:
