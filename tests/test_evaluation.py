@@ -5,7 +5,7 @@ import pytest
 
 from miniplm.errors import ArtefactError
 from miniplm.evaluation.held_out import AVERAGE, OVERALL, summarise
-from miniplm.report.content import CurvePoint, HeldOutRow, ModelRow, TrainingCurves
+from miniplm.report.content import CurvePoint, EqualLossRow, HeldOutRow, ModelRow, TrainingCurves
 from miniplm.report.findings import equal_loss_rows, regime_sentences, verdict_sentences
 from miniplm.scaling.curves import compute_at_loss
 
@@ -89,6 +89,24 @@ def test_the_verdict_follows_the_numbers(ours, expected):
     better = sum(value < 2.0 for value in ours)
     assert f"better in {better} of 3 domains" in sentences[0]
     assert "one seed" in sentences[-1]
+
+
+def test_many_students_are_ranked():
+    names = {"plain": 2.0, "a": 2.5, "b": 1.5, "c": 2.0, "d": 1.0}
+    models = [model(name, "student", loss, 10 * loss) for name, loss in names.items()]
+    rows = [HeldOutRow(domain, 10, names, names) for domain in ("a", "b", AVERAGE, OVERALL)]
+    compute = {"a": (8.0, 4.0), "b": (4.0, 8.0), "d": (1.0, 8.0)}
+    equal = [EqualLossRow(n, "plain", 3.0, *flops, "") for n, flops in compute.items()]
+    first, better, even, worse, savings, last = verdict_sentences(models, rows, equal, "plain")
+    assert "against the 2.0000 of plain" in first
+    assert better.startswith("Better than plain, best first: d (-1.0000, better in 2 of 2 domains)")
+    assert "b (-0.5000" in better
+    assert even.startswith("Even with plain, best first: c (+0.0000")
+    assert worse.startswith("Lost to plain, best first: a (+0.5000, better in 0 of 2")
+    assert savings.endswith("d (8.00 times less), b (2.00 times less).")
+    assert "one seed" in last
+    assert "None needed less" in verdict_sentences(models, rows, equal[:1], "plain")[-2]
+    assert regime_sentences(models)[0].startswith("5 students saw 10.0 to 25.0 tokens")
 
 
 def test_the_regime_is_judged():

@@ -116,7 +116,8 @@ def plan(recipe: Path, overrides: tuple[str, ...]) -> None:
     default="small",
     show_default=True,
     help="small: your own text, all models trained on the spot. demo: what `miniplm demo` runs. "
-    "methods: every way to train a student, side by side. paper: Qwen1.5-1.8B as teacher, students of 200M to 1.2B.",
+    "methods: every way to train a student, side by side. paper: Qwen1.5-1.8B as teacher, "
+    "students of 200M to 1.2B.",
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="File to write; default: print."

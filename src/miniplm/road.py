@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from miniplm.training.inputs import TrainInputs
 
 TEXT = "text"
-PAGE_FORMAT = 2
+PAGE_FORMAT = 3
 """Raised when the page says more from the same results."""
 
 

@@ -118,6 +118,15 @@ def _line(row: ModelRow) -> list[str]:
     ]
 
 
+_SHARES = {
+    "score": "scoring",
+    "capture": "capturing",
+    "generate": "generating",
+    "evaluate": "evaluation",
+}
+"""What the FLOPs of a stage are shown under; training goes by the model's role."""
+
+
 class _Collector:
     def __init__(self, run: RunFiles) -> None:
         self.run = run
@@ -257,10 +266,8 @@ class _Collector:
             if kind == "train":
                 role = self.roles[instance]
                 shares["students" if role == "student" else role] += manifest.flops
-            elif kind == "score":
-                shares["scoring"] += manifest.flops
-            elif kind == "evaluate":
-                shares["evaluation"] += manifest.flops
+            elif kind in _SHARES:
+                shares[_SHARES[kind]] += manifest.flops
         return dict(shares)
 
     def _dropped(self) -> dict[str, int]:

@@ -9,6 +9,8 @@ from miniplm.scaling.regime import TOKENS_PER_PARAM
 
 _EVEN = 0.001
 """Differences in bits per byte below this are called none."""
+_FEW = 3
+"""Students that get sentences of their own; more of them are ranked."""
 
 
 def verdict_sentences(
@@ -26,12 +28,13 @@ def verdict_sentences(
             f"One student was trained ({students[0].name}); there is nothing to compare it with."
         ]
     rows = {row.domain: row for row in held_out}
-    sentences = [
-        _comparison(student.name, baseline, held_out, rows)
-        for student in students
-        if student.name != baseline
-    ]
-    sentences += [row.sentence for row in equal_loss]
+    others = [student.name for student in students if student.name != baseline]
+    if len(others) > _FEW:
+        sentences = _ranking(others, baseline, held_out, rows)
+        sentences += _savings(equal_loss, baseline)
+    else:
+        sentences = [_comparison(student, baseline, held_out, rows) for student in others]
+        sentences += [row.sentence for row in equal_loss]
     sentences.append(
         "This is one run with one seed: a small difference may come from chance, and the page "
         "does not say how large such a difference is."
@@ -44,8 +47,7 @@ def _comparison(
 ) -> str:
     average, overall = rows[AVERAGE].bits_per_byte, rows[OVERALL].bits_per_byte
     difference = average[student] - average[baseline]
-    domains = [row for row in held_out if row.domain not in (AVERAGE, OVERALL)]
-    better = sum(row.bits_per_byte[student] < row.bits_per_byte[baseline] for row in domains)
+    better, domains = _domains_won(student, baseline, held_out)
     if abs(difference) < _EVEN:
         outcome = f"{student} and {baseline} come out even"
     elif difference < 0:
@@ -55,20 +57,88 @@ def _comparison(
     return (
         f"{outcome}: {average[student]:.4f} against {average[baseline]:.4f} bits per byte on "
         f"held-out text, averaged over domains ({difference:+.4f}; lower is better). It is better "
-        f"in {better} of {len(domains)} domains; over all text together the difference is "
+        f"in {better} of {domains} domains; over all text together the difference is "
         f"{overall[student] - overall[baseline]:+.4f}."
     )
+
+
+def _domains_won(student: str, baseline: str, held_out: Sequence[HeldOutRow]) -> tuple[int, int]:
+    """Domains in which a student is better, and all of them."""
+    domains = [row for row in held_out if row.domain not in (AVERAGE, OVERALL)]
+    better = sum(row.bits_per_byte[student] < row.bits_per_byte[baseline] for row in domains)
+    return better, len(domains)
+
+
+def _ranking(
+    students: Sequence[str],
+    baseline: str,
+    held_out: Sequence[HeldOutRow],
+    rows: dict[str, HeldOutRow],
+) -> list[str]:
+    """Many students, best first, in a sentence for each outcome."""
+    average = rows[AVERAGE].bits_per_byte
+    outcomes: dict[str, list[str]] = {"better": [], "even": [], "worse": []}
+    for student in sorted(students, key=lambda name: average[name]):
+        difference = average[student] - average[baseline]
+        better, domains = _domains_won(student, baseline, held_out)
+        side = "worse" if difference > 0 else "better"
+        outcomes["even" if abs(difference) < _EVEN else side].append(
+            f"{student} ({difference:+.4f}, better in {better} of {domains} domains)"
+        )
+    words = {
+        "better": f"better than {baseline}",
+        "even": f"even with {baseline}",
+        "worse": f"lost to {baseline}",
+    }
+    parts = [
+        f"{words[outcome]}, best first: {', '.join(named)}"
+        for outcome, named in outcomes.items()
+        if named
+    ]
+    first = (
+        "Bits per byte on held-out text, averaged over domains, against the "
+        f"{average[baseline]:.4f} of {baseline} (lower is better):"
+    )
+    return [first, *(f"{part[0].upper()}{part[1:]}." for part in parts)]
+
+
+def _savings(equal_loss: Sequence[EqualLossRow], baseline: str) -> list[str]:
+    """Many students: whose curve got to a loss with less training compute."""
+    ratios = {
+        row.student: row.baseline_flops / row.student_flops
+        for row in equal_loss
+        if row.student_flops and row.baseline_flops
+    }
+    ahead = sorted((name for name in ratios if ratios[name] > 1), key=lambda name: -ratios[name])
+    if not ratios:
+        return []
+    if not ahead:
+        return [f"None needed less training compute than {baseline} to the same held-out loss."]
+    named = ", ".join(f"{name} ({ratios[name]:.2f} times less)" for name in ahead)
+    return [
+        f"To the same held-out loss these needed less training compute than {baseline}, read off "
+        f"the curves: {named}."
+    ]
 
 
 def regime_sentences(models: Sequence[ModelRow]) -> list[str]:
     """How far the run is from the paper's regime, and whether the teacher is ahead."""
     sentences = []
-    for model in models:
-        wanted = TOKENS_PER_PARAM[model.role]
-        if model.tokens_per_param is not None and model.tokens_per_param < wanted:
+    for role, wanted in TOKENS_PER_PARAM.items():
+        short = {
+            model.name: model.tokens_per_param
+            for model in models
+            if model.role == role
+            and model.tokens_per_param is not None
+            and model.tokens_per_param < wanted
+        }
+        if short:
+            least, most = f"{min(short.values()):.1f}", f"{max(short.values()):.1f}"
+            seen = least if least == most else f"{least} to {most}"
+            names = ", ".join(short) if len(short) <= _FEW else f"{len(short)} {role}s"
             sentences.append(
-                f"{model.name} saw {model.tokens_per_param:.1f} tokens per parameter; the paper's "
-                f"regime is {wanted} or more for a {model.role}."
+                f"{names} saw {seen} tokens per parameter; the paper's regime is {wanted} or more "
+                f"for a {role}."
             )
     by_role = {model.role: model for model in models if model.role != "student"}
     if {"teacher", "reference"} <= set(by_role):

@@ -212,6 +212,8 @@ class Share:
 _SHARES = {
     "teacher": ("once", "training the teacher"),
     "scoring": ("once", "scoring the candidates with teacher and reference"),
+    "capturing": ("once", "storing the teacher's probabilities"),
+    "generating": ("once", "text that the teacher wrote"),
     "reference": ("once", "training the reference"),
     "students": ("students", "training the students"),
     "evaluation": ("students", "measuring models on held-out text"),
