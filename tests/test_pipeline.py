@@ -14,7 +14,7 @@ from miniplm.pipeline import run
 from miniplm.planning import make_plan
 from miniplm.preflight import preflight
 from miniplm.recipe import load_recipe, make_recipe
-from miniplm.road import Road
+from miniplm.road.road import Road
 
 STAGES = [
     "tokenize", "train/teacher", "train/reference", "score/teacher", "score/reference",

@@ -20,7 +20,7 @@ _PUBLIC = {
     "preset": "miniplm.presets",
     "preflight": "miniplm.preflight",
     "run": "miniplm.pipeline",
-    "Road": "miniplm.road",
+    "Road": "miniplm.road.road",
     "read_documents": "miniplm.data.documents",
     "CorpusConfig": "miniplm.data.documents",
     "TokenizationConfig": "miniplm.data.tokenization",

@@ -10,7 +10,9 @@ from miniplm.errors import ArtefactError, ConfigError, StageNotReadyError
 from miniplm.manifest import Manifest, Outcome, changed_fields, read_manifest, write_atomically
 from miniplm.preflight import preflight
 from miniplm.recipe import Recipe
-from miniplm.road import Road, Step, recipe_yaml
+from miniplm.recipe_text import recipe_yaml
+from miniplm.road.road import Road
+from miniplm.road.step import Step
 from miniplm.runtime.log import logger
 from miniplm.runtime.team import Team
 from miniplm.stage_runner import run_stage

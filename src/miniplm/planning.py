@@ -20,7 +20,8 @@ from miniplm.manifest import read_manifest
 from miniplm.model import Dtype, ModelConfig, model_config, released_config
 from miniplm.model_size import ModelSize, model_size
 from miniplm.recipe import CANDIDATES, Recipe, StudentConfig
-from miniplm.road import Road, Step
+from miniplm.road.road import Road
+from miniplm.road.step import Step
 from miniplm.runtime.memory import resident_bytes
 from miniplm.scaling.regime import TOKENS_PER_PARAM
 from miniplm.training.compute import training_flops_per_token

@@ -1,4 +1,4 @@
-"""A recipe as commented YAML, for `miniplm init`."""
+"""A recipe as YAML: with comments for `miniplm init`, as given for the report."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -105,3 +105,9 @@ def _config_class(annotation: object) -> type[BaseModel] | None:
         if (found := _config_class(argument)) is not None:
             return found
     return None
+
+
+def recipe_yaml(recipe: Recipe) -> str:
+    """What was given of a recipe, as YAML."""
+    content = recipe.model_dump(mode="json", exclude_unset=True)
+    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)

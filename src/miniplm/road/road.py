@@ -6,84 +6,28 @@ reads, so that changing one field redoes exactly what depends on it.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import yaml
 
 from miniplm.data.documents import corpus_fingerprint
 from miniplm.data.tokenization import TOKENIZER_FOLDER, TokenizationConfig, tokenize_corpus
 from miniplm.errors import ConfigError
 from miniplm.export.config import TextForm
 from miniplm.export.exporter import SHARDS_FOLDER, export_corpus
-from miniplm.manifest import Outcome, StageSpec, is_complete
-from miniplm.model import Dtype, ModelConfig, load_model
+from miniplm.manifest import Outcome, StageSpec
+from miniplm.model import Dtype, ModelConfig
 from miniplm.recipe import CANDIDATES, Recipe, ScorerConfig, StudentConfig
+from miniplm.recipe_text import recipe_yaml
+from miniplm.road.models import Models
+from miniplm.road.step import TEXT, Corpus, Step
 from miniplm.training.config import TAUGHT
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from miniplm.report.collect import RunFiles
-    from miniplm.scoring.scorer import ScoringModel
     from miniplm.training.config import TrainingConfig
     from miniplm.training.inputs import TrainInputs
 
-TEXT = "text"
 PAGE_FORMAT = 3
 """Raised when the page says more from the same results."""
-
-
-@dataclass(frozen=True)
-class Step:
-    """One stage of a run.
-
-    Args:
-        folder: Where it writes.
-        spec: What its output depends on.
-        needs: The steps it reads.
-        work: Does it, given the folder.
-    """
-
-    folder: Path
-    spec: StageSpec
-    needs: tuple["Step", ...]
-    work: Callable[[Path], Outcome] = field(repr=False)
-
-    @property
-    def name(self) -> str:
-        """Such as `score/teacher`."""
-        return self.spec.name
-
-    @property
-    def kind(self) -> str:
-        """The subcommand that runs it."""
-        first = self.name.partition("/")[0]
-        return "export" if first == TEXT else first
-
-    @property
-    def instance(self) -> str:
-        """What it works on, such as `teacher`; empty where there is one only."""
-        return self.name.partition("/")[2]
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether its output is there and still what the recipe asks for."""
-        return is_complete(self.folder, self.spec)
-
-
-@dataclass(frozen=True)
-class _Corpus:
-    """Token shards to train on, or to take prompts from.
-
-    `step` makes them, and `words` say what they are.
-    """
-
-    step: Step
-    shards: Path
-    words: str
 
 
 class Road:
@@ -94,17 +38,17 @@ class Road:
         self.run_dir = Path(recipe.run_dir).expanduser()
         self.steps: list[Step] = []
         self._tokenize = self._add_tokenize()
-        self._models = {
-            role: self._add_scorer(role, getattr(recipe, role)) for role in ("teacher", "reference")
-        }
-        self._scores = {role: self._add_score(role) for role in self._models}
+        self._models = Models(recipe, self._tokenizer)
+        for role in ("teacher", "reference"):
+            self._models.add(role, self._add_scorer(role, getattr(recipe, role)))
+        self._scores = {role: self._add_score(role) for role in self._models.names}
         self._corpora = {CANDIDATES: self._candidates()}
         self._corpora |= {name: self._add_selection(name) for name in recipe.selections}
         self._corpora |= {name: self._add_generation(name) for name in recipe.generations}
         self._captures = {name: self._add_capture(name) for name in recipe.captures}
         for name, student in recipe.students.items():
-            self._models[name] = self._add_student(name, student)
-        evaluations = [self._add_evaluation(name) for name in self._models]
+            self._models.add(name, self._add_student(name, student))
+        evaluations = [self._add_evaluation(name) for name in self._models.names]
         self._add_report(evaluations)
 
     def step(self, name: str) -> Step:
@@ -264,8 +208,8 @@ class Road:
         }
         taught = training.method in TAUGHT
         if taught:
-            needs = self._with_model("teacher", needs)
-            settings["teacher"] = self._model_identity("teacher")
+            needs = self._models.needed("teacher", needs)
+            settings["teacher"] = self._models.identity("teacher")
 
         def given() -> "TrainInputs":
             from miniplm.training.inputs import TrainInputs
@@ -285,7 +229,7 @@ class Road:
                 held_out_sequences=recipe.evaluation.held_out_sequences_while_training,
                 scores=ScoreTables(folders, normalization) if weighted else None,
                 captured=capture.folder if capture else None,
-                teacher=(lambda: self._load("teacher", dtype)) if taught else None,
+                teacher=(lambda: self._models.load("teacher", dtype)) if taught else None,
             )
 
         return self._add_training(name, config, training, given, needs, settings)
@@ -296,23 +240,23 @@ class Road:
         def work(folder: Path) -> Outcome:
             from miniplm.scoring.scorer import score_shards
 
-            scorer = self._load(role, scoring.dtype)
+            scorer = self._models.load(role, scoring.dtype)
             return score_shards(
-                scorer, self._split(CANDIDATES), self._token_bytes(), scoring, folder
+                scorer, self._split(CANDIDATES), self._models.token_bytes(), scoring, folder
             )
 
         return self._add(
             f"score/{role}",
-            {"scoring": scoring.fingerprinted(), **self._model_identity(role)},
-            self._with_model(role, {"tokenize": self._tokenize}),
+            {"scoring": scoring.fingerprinted(), **self._models.identity(role)},
+            self._models.needed(role, {"tokenize": self._tokenize}),
             work,
             {"tokenize": self._splits},
         )
 
-    def _candidates(self) -> _Corpus:
-        return _Corpus(self._tokenize, self._split(CANDIDATES), "all candidates")
+    def _candidates(self) -> Corpus:
+        return Corpus(self._tokenize, self._split(CANDIDATES), "all candidates")
 
-    def _add_selection(self, name: str) -> _Corpus:
+    def _add_selection(self, name: str) -> Corpus:
         """Selection and export of one refined corpus."""
         recipe = self.recipe
         config = recipe.selections[name]
@@ -345,7 +289,7 @@ class Road:
         )
         if recipe.export.text is not None:
             self._add_text(name, exported, recipe.export.text)
-        return _Corpus(exported, exported.folder / SHARDS_FOLDER, f"the refined corpus {name!r}")
+        return Corpus(exported, exported.folder / SHARDS_FOLDER, f"the refined corpus {name!r}")
 
     def _add_text(self, name: str, exported: Step, form: TextForm) -> None:
         """The text of a refined corpus."""
@@ -363,7 +307,7 @@ class Road:
             {"tokenize": self._splits},
         )
 
-    def _add_generation(self, name: str) -> _Corpus:
+    def _add_generation(self, name: str) -> Corpus:
         """Text that the teacher writes."""
         recipe = self.recipe
         config = recipe.generations[name]
@@ -372,9 +316,9 @@ class Road:
         def work(folder: Path) -> Outcome:
             from miniplm.generation.generator import generate_corpus
 
-            scorer = self._load("teacher", recipe.scoring.dtype)
+            scorer = self._models.load("teacher", recipe.scoring.dtype)
             return generate_corpus(
-                scorer, prompts.shards, self._token_bytes(), config, folder, recipe.seed
+                scorer, prompts.shards, self._models.token_bytes(), config, folder, recipe.seed
             )
 
         step = self._add(
@@ -383,13 +327,13 @@ class Road:
                 **config.fingerprinted(),
                 "dtype": recipe.scoring.dtype,
                 "seed": recipe.seed,
-                **self._model_identity("teacher"),
+                **self._models.identity("teacher"),
             },
-            self._with_model("teacher", {"tokenize": self._tokenize, "corpus": prompts.step}),
+            self._models.needed("teacher", {"tokenize": self._tokenize, "corpus": prompts.step}),
             work,
             self._without_held_out(prompts),
         )
-        return _Corpus(step, step.folder / SHARDS_FOLDER, f"text that the teacher wrote ({name!r})")
+        return Corpus(step, step.folder / SHARDS_FOLDER, f"text that the teacher wrote ({name!r})")
 
     def _add_capture(self, name: str) -> Step:
         """The teacher's probabilities beside a corpus."""
@@ -400,7 +344,7 @@ class Road:
         def work(folder: Path) -> Outcome:
             from miniplm.scoring.capture import capture_shards
 
-            scorer = self._load("teacher", scoring.dtype)
+            scorer = self._models.load("teacher", scoring.dtype)
             return capture_shards(scorer, corpus.shards, config, scoring, folder, recipe.seed)
 
         return self._add(
@@ -409,14 +353,14 @@ class Road:
                 **config.fingerprinted(),
                 "dtype": scoring.dtype,
                 "seed": recipe.seed,
-                **self._model_identity("teacher"),
+                **self._models.identity("teacher"),
             },
-            self._with_model("teacher", {"tokenize": self._tokenize, "corpus": corpus.step}),
+            self._models.needed("teacher", {"tokenize": self._tokenize, "corpus": corpus.step}),
             work,
             self._without_held_out(corpus),
         )
 
-    def _without_held_out(self, corpus: _Corpus) -> dict[str, str]:
+    def _without_held_out(self, corpus: Corpus) -> dict[str, str]:
         """Fingerprints of what a step on a corpus reads, which is no held-out text."""
         candidates = corpus.step is self._tokenize
         fingerprint = self._splits if candidates else corpus.step.spec.fingerprint
@@ -428,113 +372,32 @@ class Road:
         def work(folder: Path) -> Outcome:
             from miniplm.evaluation.held_out import evaluate_model
 
-            scorer = self._load(name, evaluation.dtype)
+            scorer = self._models.load(name, evaluation.dtype)
             return evaluate_model(
                 scorer,
                 self._split("held_out"),
-                self._token_bytes(),
+                self._models.token_bytes(),
                 folder,
                 self.recipe.scoring.memory_gb,
             )
 
         return self._add(
             f"evaluate/{name}",
-            {"dtype": evaluation.dtype, **self._model_identity(name)},
-            self._with_model(name, {"tokenize": self._tokenize}),
+            {"dtype": evaluation.dtype, **self._models.identity(name)},
+            self._models.needed(name, {"tokenize": self._tokenize}),
             work,
         )
 
     def _add_report(self, evaluations: Sequence[Step]) -> None:
         def work(folder: Path) -> Outcome:
             from miniplm.report.collect import write_report
+            from miniplm.road.run_files import run_files
 
-            return write_report(run_files(self.recipe, self), folder)
+            stages = [step.name for step in self.steps if step.kind != "report"]
+            foundations = {name: self.foundations(name) for name in self.recipe.students}
+            return write_report(run_files(self.recipe, self.run_dir, stages, foundations), folder)
 
         corpora = [step for step in self.steps if step.kind == "select"]
         needs = {step.name: step for step in [self._tokenize, *corpora, *evaluations]}
         shown = {"recipe": recipe_yaml(self.recipe), "format": PAGE_FORMAT}
         self._add("report", shown, needs, work)
-
-    def _with_model(self, name: str, needs: dict[str, Step]) -> dict[str, Step]:
-        step = self._models[name]
-        return {**needs, "model": step} if step else needs
-
-    def _model_identity(self, name: str) -> dict[str, object]:
-        """What tells a released model from another; nothing for one that a step trains."""
-        if self._models[name]:
-            return {}
-        config: ScorerConfig = getattr(self.recipe, name)
-        return {
-            "name": config.name,
-            "revision": config.revision,
-            "origin": config.origin_fingerprint,
-        }
-
-    def _load(self, name: str, dtype: Dtype) -> "ScoringModel":
-        from miniplm.data.tokenizer import check_same_tokenizer, load_tokenizer
-        from miniplm.runtime.devices import place
-        from miniplm.scoring.scorer import ScoringModel
-        from miniplm.training.student import MODEL_FOLDER
-
-        step = self._models[name]
-        if step:
-            model = load_model(step.folder / MODEL_FOLDER, dtype=dtype)
-            return ScoringModel(place(model), name, step.spec.fingerprint, dtype)
-        config: ScorerConfig = getattr(self.recipe, name)
-        assert config.name is not None
-        if config.name != self.recipe.tokenizer.name:
-            check_same_tokenizer(load_tokenizer(self._tokenizer), config, name)
-        model = load_model(
-            config.name,
-            dtype=dtype,
-            revision=config.revision,
-            trust_remote_code=config.trust_remote_code,
-            device_map="auto" if self.recipe.scoring.placement == "spread" else None,
-        )
-        return ScoringModel(place(model), config.name, config.origin_fingerprint, dtype)
-
-    def _token_bytes(self) -> "NDArray[np.int64]":
-        from miniplm.data.tokenizer import load_tokenizer, token_table
-
-        return token_table(load_tokenizer(self._tokenizer)).num_bytes_V
-
-
-def _origin(recipe: Recipe, name: str) -> str:
-    """What a student is trained on, and how, in a few words."""
-    student, training = recipe.students[name], recipe.student_training(name)
-    words = {CANDIDATES: "all candidates"}
-    words |= {corpus: f"selection {corpus!r}" for corpus in recipe.selections}
-    words |= {corpus: f"generation {corpus!r}" for corpus in recipe.generations}
-    parts = [words[corpus] for corpus in student.corpora]
-    if len(parts) > 1:
-        shares = student.corpora.values()
-        parts = [f"{share:.0%} {part}" for part, share in zip(parts, shares, strict=True)]
-    how: list[str] = [training.method] if training.method not in ("plain", "seqkd") else []
-    if training.reweighting.kind != "none":
-        how.append(f"{training.reweighting.kind} weights")
-    return ", ".join([" and ".join(parts), *how])
-
-
-def recipe_yaml(recipe: Recipe) -> str:
-    """What was given of a recipe, as YAML."""
-    content = recipe.model_dump(mode="json", exclude_unset=True)
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-
-
-def run_files(recipe: Recipe, road: Road | None = None) -> "RunFiles":
-    """A run as the report sees it."""
-    from miniplm.report.collect import RunFiles
-
-    road = road or Road(recipe)
-    scorers = {"teacher": recipe.teacher, "reference": recipe.reference}
-    origins = {role: scorer.name or f"the {role} split" for role, scorer in scorers.items()}
-    origins |= {name: _origin(recipe, name) for name in recipe.students}
-    return RunFiles(
-        run_dir=road.run_dir,
-        title=recipe.name,
-        stages=[step.name for step in road.steps if step.kind != "report"],
-        origins=origins,
-        selections=recipe.selections,
-        recipe_yaml=recipe_yaml(recipe),
-        foundations={name: road.foundations(name) for name in recipe.students},
-    )

@@ -1,0 +1,1 @@
+"""The road of a recipe: its stages, in order, each with what it depends on."""

@@ -1,0 +1,86 @@
+"""The models of a recipe: which step makes them, what tells them apart, how they are loaded."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from miniplm.model import Dtype, load_model
+from miniplm.recipe import Recipe, ScorerConfig
+from miniplm.road.step import Step
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from miniplm.scoring.scorer import ScoringModel
+
+
+class Models:
+    """Teacher, reference and students of a recipe.
+
+    Args:
+        recipe: Says where released ones come from.
+        tokenizer: Folder of the run's tokenizer.
+    """
+
+    def __init__(self, recipe: Recipe, tokenizer: Path) -> None:
+        self._recipe, self._tokenizer = recipe, tokenizer
+        self._trained: dict[str, Step | None] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Those added so far, in order."""
+        return list(self._trained)
+
+    def add(self, name: str, step: Step | None) -> None:
+        """Add the model that a step trains, or a released one."""
+        self._trained[name] = step
+
+    def needed(self, name: str, needs: dict[str, Step]) -> dict[str, Step]:
+        """Needs of a step that runs a model: `needs`, and its training if it has one."""
+        step = self._trained[name]
+        return {**needs, "model": step} if step else needs
+
+    def identity(self, name: str) -> dict[str, object]:
+        """What tells a released model from another; nothing for one that a step trains."""
+        if self._trained[name]:
+            return {}
+        config: ScorerConfig = getattr(self._recipe, name)
+        return {
+            "name": config.name,
+            "revision": config.revision,
+            "origin": config.origin_fingerprint,
+        }
+
+    def load(self, name: str, dtype: Dtype) -> "ScoringModel":
+        """A model on its device, ready to score or to write.
+
+        Raises:
+            ModelError: It cannot be read, or its tokenizer is not that of the run.
+        """
+        from miniplm.data.tokenizer import check_same_tokenizer, load_tokenizer
+        from miniplm.runtime.devices import place
+        from miniplm.scoring.scorer import ScoringModel
+        from miniplm.training.student import MODEL_FOLDER
+
+        step = self._trained[name]
+        if step:
+            model = load_model(step.folder / MODEL_FOLDER, dtype=dtype)
+            return ScoringModel(place(model), name, step.spec.fingerprint, dtype)
+        config: ScorerConfig = getattr(self._recipe, name)
+        assert config.name is not None
+        if config.name != self._recipe.tokenizer.name:
+            check_same_tokenizer(load_tokenizer(self._tokenizer), config, name)
+        model = load_model(
+            config.name,
+            dtype=dtype,
+            revision=config.revision,
+            trust_remote_code=config.trust_remote_code,
+            device_map="auto" if self._recipe.scoring.placement == "spread" else None,
+        )
+        return ScoringModel(place(model), config.name, config.origin_fingerprint, dtype)
+
+    def token_bytes(self) -> "NDArray[np.int64]":
+        """Bytes of text that each id stands for, `[V]`."""
+        from miniplm.data.tokenizer import load_tokenizer, token_table
+
+        return token_table(load_tokenizer(self._tokenizer)).num_bytes_V

@@ -1,0 +1,63 @@
+"""A stage of a run, tied to the function that does its work."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from miniplm.manifest import Outcome, StageSpec, is_complete
+
+TEXT = "text"
+"""First part of the names of steps that write a corpus as text."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a run.
+
+    Args:
+        folder: Where it writes.
+        spec: What its output depends on.
+        needs: The steps it reads.
+        work: Does it, given the folder.
+    """
+
+    folder: Path
+    spec: StageSpec
+    needs: tuple["Step", ...]
+    work: Callable[[Path], Outcome] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """Such as `score/teacher`."""
+        return self.spec.name
+
+    @property
+    def kind(self) -> str:
+        """The subcommand that runs it."""
+        first = self.name.partition("/")[0]
+        return "export" if first == TEXT else first
+
+    @property
+    def instance(self) -> str:
+        """What it works on, such as `teacher`; empty where there is one only."""
+        return self.name.partition("/")[2]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether its output is there and still what the recipe asks for."""
+        return is_complete(self.folder, self.spec)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Token shards to train on, or to take prompts from.
+
+    Args:
+        step: Makes them.
+        shards: Their folder.
+        words: What they are.
+    """
+
+    step: Step
+    shards: Path
+    words: str
