@@ -1,6 +1,13 @@
+import contextlib
 import importlib.util
 import json
+import os
+import sqlite3
+import struct
+import subprocess
+import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
@@ -79,16 +86,32 @@ def test_tensorboard_forgets_what_came_after_the_checkpoint(tmp_path):
     assert scalars(tmp_path / "trackers/tensorboard")["loss"] == {10: 4.5, 20: 4.0, 30: 3.5}
 
 
+def log_records(content):
+    """The records of a LevelDB log with a header of seven bytes, as Weights & Biases writes it.
+
+    Blocks are of 32 KiB; a record, or a part of one, is: checksum (4), length (2), kind (1), data;
+    kinds 1 and 4 end a record.
+    """
+    record, place = b"", 7
+    while place + 7 <= len(content):
+        if 32_768 - place % 32_768 < 7:  # no header fits in what is left of the block
+            place += 32_768 - place % 32_768
+            continue
+        length, kind = struct.unpack_from("<HB", content, place + 4)
+        record += content[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):
+            yield record
+            record = b""
+
+
 def wandb_records(folder):
     """The rows of all offline runs in a folder, as Weights & Biases wrote them."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
     rows = []
     for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
-        store = DataStore()
-        store.open_for_scan(str(path))
-        while data := store.scan_data():
+        for data in log_records(path.read_bytes()):
             record = wandb_internal_pb2.Record()
             record.ParseFromString(data)
             if record.WhichOneof("record_type") == "history":
@@ -105,6 +128,29 @@ def test_wandb_writes_below_the_run_and_offline(tmp_path, monkeypatch):
     rows = wandb_records(tmp_path / "trackers/wandb")
     assert [row["step"] for row in rows] == [0, 10, 20]
     assert [row.get("loss") for row in rows] == [None, 4.5, 4.25]
+
+
+@needs("trackio")
+def test_trackio_keeps_the_figures_in_its_own_place(tmp_path):
+    code = f"""
+import pathlib, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+from test_trackers import track
+folder = pathlib.Path({str(tmp_path)!r}) / "runs/demo/train/plain"
+track(["trackio"], folder)
+track(["trackio"], folder, [{{"step": 30, "loss": 4.0}}], first_step=21)
+"""
+    environment = os.environ | {"TRACKIO_DIR": str(tmp_path / "trackio")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    with contextlib.closing(sqlite3.connect(tmp_path / "trackio/miniplm.db")) as database:
+        rows = database.execute("select run_name, step, metrics from metrics").fetchall()
+    assert {name for name, _, _ in rows} == {str(tmp_path / "runs/demo/train/plain")}
+    losses = {step: json.loads(metrics).get("loss") for _, step, metrics in rows}
+    assert losses == {0: None, 10: 4.5, 20: 4.25, 30: 4.0}
 
 
 def test_wandb_goes_online_only_where_the_environment_says_so():

@@ -140,7 +140,7 @@ class TrainingConfig(Config):
         None, ge=1, description="checkpoints at multiples of this are kept for good"
     )
     trackers: Annotated[list[TrackerName], NOT_FINGERPRINTED] = Field(
-        [], description="where metrics go besides metrics.jsonl: tensorboard, wandb"
+        [], description="where metrics go besides metrics.jsonl: tensorboard, wandb, trackio"
     )
     log_every_steps: Annotated[int, NOT_FINGERPRINTED] = Field(
         10, ge=1, description="steps between lines of metrics.jsonl"

@@ -1,11 +1,13 @@
 """Trackers: `metrics.jsonl` shown elsewhere, by name; none is required.
 
-Each writes below the run's folder. Nothing is sent anywhere unless the user's own environment says
-so: Weights & Biases writes offline runs (`wandb sync` sends them later) unless `WANDB_MODE` or
-`WANDB_API_KEY` is set.
+TensorBoard and Weights & Biases write below the run's folder, trackio to the one place where it
+keeps all runs (`TRACKIO_DIR`; `trackio show --project miniplm`). Nothing is sent anywhere unless
+the user's own environment says so: Weights & Biases writes offline runs (`wandb sync` sends them
+later) unless `WANDB_MODE` or `WANDB_API_KEY` is set, trackio unless `TRACKIO_SPACE_ID` is.
 """
 
 import contextlib
+import io
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
@@ -14,7 +16,7 @@ from typing import Any, Literal
 
 from miniplm.errors import ConfigError
 
-TrackerName = Literal["tensorboard", "wandb"]
+TrackerName = Literal["tensorboard", "wandb", "trackio"]
 Record = dict[str, Any]
 Log = Callable[[Record], None]
 TRACKERS_FOLDER = "trackers"
@@ -59,7 +61,7 @@ def tracking(
 
     Args:
         names: Which; none gives a function that does nothing.
-        folder: Of the run; logs go to `trackers/<name>` in it.
+        folder: Of the run; logs go to `trackers/<name>` in it, those of trackio to its own place.
         run_name: How the run is called where runs are compared.
         settings: What to show beside the curves.
         first_step: Of the records to come; what a tracker holds from there on, of a run that was
@@ -74,7 +76,6 @@ def tracking(
         logs = []
         for name in dict.fromkeys(names) if enabled else ():
             place = folder / TRACKERS_FOLDER / name
-            place.mkdir(parents=True, exist_ok=True)
             logs.append(stack.enter_context(_OPEN[name](place, run_name, settings, first_step)))
 
         def log(record: Record) -> None:
@@ -90,6 +91,7 @@ def _tensorboard(
 ) -> Iterator[Log]:
     from torch.utils.tensorboard import SummaryWriter
 
+    folder.mkdir(parents=True, exist_ok=True)
     with SummaryWriter(str(folder), purge_step=first_step or None) as writer:
         lines = "\n".join(f"    {name}: {value}" for name, value in settings.items())
         writer.add_text("settings", f"{run_name}\n\n{lines}", global_step=first_step)
@@ -111,6 +113,7 @@ def _wandb(
 ) -> Iterator[Log]:
     import wandb
 
+    folder.mkdir(parents=True, exist_ok=True)
     run = wandb.init(
         project="miniplm",
         name=run_name,
@@ -122,6 +125,31 @@ def _wandb(
     with run:
         run.define_metric("*", step_metric="step")
         yield lambda record: run.log({"step": record["step"], **_figures(record)})
+
+
+@contextlib.contextmanager
+def _trackio(
+    folder: Path,
+    run_name: str,  # noqa: ARG001
+    settings: Mapping[str, Any],
+    first_step: int,
+) -> Iterator[Log]:
+    import trackio
+
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints in the middle of progress bars
+        run = trackio.init(
+            project="miniplm",
+            name=str(folder.parents[1]),  # runs of all folders are side by side
+            config=dict(settings),
+            resume="allow" if first_step else "never",
+            auto_log_gpu=False,
+            auto_log_cpu=False,
+        )
+    try:
+        yield lambda record: run.log(_figures(record), step=record["step"])
+    finally:
+        with contextlib.redirect_stdout(io.StringIO()):
+            trackio.finish()
 
 
 def wandb_mode(environment: Mapping[str, str]) -> str:
@@ -149,4 +177,4 @@ def _figures(record: Record) -> Record:
 
 _OPEN: dict[
     str, Callable[[Path, str, Mapping[str, Any], int], contextlib.AbstractContextManager[Log]]
-] = {"tensorboard": _tensorboard, "wandb": _wandb}
+] = {"tensorboard": _tensorboard, "wandb": _wandb, "trackio": _trackio}

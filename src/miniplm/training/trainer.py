@@ -137,7 +137,7 @@ class Trainer:
             TrainingError: The loss or the gradient is not finite, or a checkpoint is of no use.
             StoppedError: SIGTERM came; a checkpoint of the last step is there.
         """
-        if self.config.warmup_steps >= self.num_steps:
+        if self.parallel.is_main and self.config.warmup_steps >= self.num_steps:
             logger.warning(
                 "%s: %d steps of warm-up, %d steps in all; the learning rate never gets to its "
                 "peak",
@@ -165,11 +165,11 @@ class Trainer:
     def _resume(self) -> TrainingState:
         """Go back to the last checkpoint, or start; drops metrics of steps after it."""
         state = self.checkpoints.load_last(self.student, self.optimizer, self.parallel)
-        if state is not None:
-            logger.info("resuming at step %d of %d", state.step, self.num_steps)
-        else:
+        if state is None:
             torch.manual_seed(self.seed)
             state = TrainingState(step=0, num_tokens=0, seconds=0.0)
+        elif self.parallel.is_main:
+            logger.info("resuming at step %d of %d", state.step, self.num_steps)
         self.student.train()
         if self.parallel.is_main:
             drop_metrics_after(self.folder / METRICS_NAME, state.step)
