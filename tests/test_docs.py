@@ -55,8 +55,9 @@ def test_yaml_blocks_are_recipes():
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.name)
 def test_examples_are_right(path):
-    recipe = load_recipe(path)
+    recipe, text = load_recipe(path), path.read_text()
     assert len(recipe.students) >= 2
+    assert text.endswith(commented_recipe(yaml.safe_load(text)))  # its comments are of today
     assert f"examples/{path.name}" in (ROOT / "README.md").read_text()
 
 
