@@ -17,7 +17,9 @@ from pathlib import Path
 import torch
 
 from conftest import FAMILIES, tiny_model
+from miniplm.data.tokenizer import load_tokenizer
 from miniplm.model import ModelConfig
+from miniplm.model_checks import check_causal_head
 from miniplm.scoring.scorer import ScoringModel
 from miniplm.training.config import TrainingConfig
 from miniplm.training.inputs import TrainInputs
@@ -87,8 +89,16 @@ def lines_in(path):
     return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
+def warm_up(given):
+    """Have imported what libraries import late, once for all children."""
+    load_tokenizer(given / "tokenizer")
+    for model in (teacher().model, tiny_model()):
+        check_causal_head(model)
+
+
 def serve(given):
     torch.set_num_threads(1)
+    warm_up(given)
     for line in sys.stdin:
         order = json.loads(line)
         kill = order.pop("kill", {})
@@ -98,7 +108,7 @@ def serve(given):
                 if "at_operation" in kill:
                     die_at(kill["at_operation"], order["folder"] + "/checkpoints")
                 train(given, **order)
-            except BaseException:
+            except BaseException:  # noqa: BLE001  (told by the exit code)
                 traceback.print_exc()
                 os._exit(1)
             os._exit(0)
