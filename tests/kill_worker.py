@@ -2,16 +2,16 @@
 
 Argument: a folder with `shards`, `tokenizer`, `scores` and `capture`. Each line of standard input
 is a JSON object: what `train` takes, and under "kill" when the training is to be killed, if at all.
-The answer is its exit code, or minus the signal that ended it.
+The answer is its exit code, or minus the signal that ended it; an error is in `<folder>.error`.
 """
 
 import json
 import math
 import os
+import resource
 import signal
 import sys
 import time
-import traceback
 from pathlib import Path
 
 import torch
@@ -71,6 +71,13 @@ def die_at(operation, folder):
     sys.addaudithook(hook)
 
 
+def limit_files(num_bytes, *, die):
+    """Let no file grow larger; an attempt fails as on a full disk, or kills this process."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL if die else signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, num_bytes))
+
+
 def killed_after(child, folder, num_lines, delay):
     """Wait for so many further lines of metrics, and a moment, then kill; the exit code."""
     metrics = Path(folder) / "metrics.jsonl"
@@ -107,9 +114,11 @@ def serve(given):
             try:
                 if "at_operation" in kill:
                     die_at(kill["at_operation"], order["folder"] + "/checkpoints")
+                if "file_limit" in kill:
+                    limit_files(kill["file_limit"], die=kill["die"])
                 train(given, **order)
-            except BaseException:  # noqa: BLE001  (told by the exit code)
-                traceback.print_exc()
+            except BaseException as error:  # noqa: BLE001  (told by the exit code)
+                Path(order["folder"] + ".error").write_text(f"{type(error).__name__}: {error}")
                 os._exit(1)
             os._exit(0)
         moment = (kill.get("after_lines", math.inf), kill.get("delay", 0.0))

@@ -1,5 +1,6 @@
-"""Killed at any moment and run again, a training ends with the bytes of the straight one."""
+"""Killed at any moment, or out of room, and run again, a training ends as the straight one."""
 
+import errno
 import json
 import os
 import random
@@ -10,14 +11,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
 from conftest import random_rows, tiny_model, write_rows
-from kill_worker import METHODS, VOCAB_SIZE, teacher
+from kill_worker import METHODS, VOCAB_SIZE, teacher, train
 from miniplm.data.tokenizer import train_tokenizer
+from miniplm.errors import TrainingError
 from miniplm.scoring.capture import capture_shards
 from miniplm.scoring.capture_config import CaptureConfig
 from miniplm.scoring.config import ScoringConfig
 from miniplm.scoring.scorer import ScoringModel, score_shards
+from miniplm.training.writing import writing
 
 WORKER = Path(__file__).parent / "kill_worker.py"
 
@@ -47,7 +53,8 @@ class Worker:
 
 
 @pytest.fixture(scope="module")
-def worker(tmp_path_factory):
+def given(tmp_path_factory):
+    """What every method takes."""
     given = tmp_path_factory.mktemp("given")
     text = ["some words to train a tokenizer on. " * 5] * 5
     train_tokenizer(text, VOCAB_SIZE, given / "tokenizer")
@@ -60,9 +67,39 @@ def worker(tmp_path_factory):
         num_bytes_V = np.ones(VOCAB_SIZE, dtype=np.int64)
         score_shards(scorer, shards, num_bytes_V, scoring, given / "scores" / role)
     capture_shards(teacher(), shards, CaptureConfig(entries=8), scoring, given / "capture", 1)
+    return given
+
+
+@pytest.fixture(scope="module")
+def worker(given):
     worker = Worker(given)
     yield worker
     worker.close()
+
+
+@pytest.fixture(scope="module")
+def straight(worker, tmp_path_factory):
+    """A plain training of 30 steps, never disturbed."""
+    folder = tmp_path_factory.mktemp("straight")
+    assert worker.train(folder, "plain", 30, 5) == 0
+    return folder
+
+
+@pytest.fixture
+def one_thread():
+    """As in the worker: the order of sums depends on it."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def half_way(worker, tmp_path):
+    """The same, killed after step 12: the checkpoints of steps 5 and 10 are complete."""
+    folder = tmp_path / "half_way"
+    assert worker.train(folder, "plain", 30, 5, {"after_lines": 13}) == -signal.SIGKILL
+    return folder
 
 
 def assert_same_run(folder, straight, num_steps):
@@ -103,3 +140,94 @@ def test_killed_at_every_file_operation_of_a_checkpoint_it_ends_as_the_straight_
     assert ended == 0
     assert operation > 20
     assert_same_run(tmp_path / "killed", tmp_path / "straight", 12)
+
+
+# --- no more room
+
+
+def checkpoints_in(folder):
+    return sorted(path.name for path in (folder / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("die", [True, False], ids=["killed", "refused"])
+def test_a_checkpoint_cut_off_in_the_middle_leaves_the_earlier_ones(
+    worker, half_way, straight, die
+):
+    """The system itself ends the write after 20 kB: by a signal, or as on a full disk."""
+    before = checkpoints_in(half_way)
+    ended = worker.train(half_way, "plain", 30, 5, {"file_limit": 20_000, "die": die})
+    assert ended == (-signal.SIGXFSZ if die else 1)
+    assert [name for name in checkpoints_in(half_way) if name.startswith("step")] == before
+    if not die:
+        error = half_way.with_suffix(".error").read_text()
+        assert error.startswith("TrainingError: the checkpoint ")
+        assert "step-00000015 cannot be written" in error
+        assert "File too large" in error
+        assert "GB free" in error
+        assert "run the same command again" in error
+        assert checkpoints_in(half_way) == before  # the half written one takes no room
+    assert worker.train(half_way, "plain", 30, 5) == 0
+    assert_same_run(half_way, straight, 30)
+
+
+def test_a_line_of_metrics_cut_off_in_the_middle_is_written_anew(worker, half_way, straight):
+    limit = (half_way / "metrics.jsonl").stat().st_size + 50
+    assert worker.train(half_way, "plain", 30, 5, {"file_limit": limit, "die": False}) == 1
+    error = half_way.with_suffix(".error").read_text()
+    assert f"the metrics {half_way / 'metrics.jsonl'} cannot be written (No space" in error
+    assert not (half_way / "metrics.jsonl").read_text().endswith("\n")
+    assert worker.train(half_way, "plain", 30, 5) == 0
+    assert_same_run(half_way, straight, 30)
+
+
+def full_disk(*_, **__):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("operation", ["write_text", "mkdir", "rename"])
+def test_wherever_a_full_disk_stops_a_checkpoint_it_is_told(
+    given, worker, half_way, straight, monkeypatch, operation
+):
+    real = getattr(Path, operation)
+
+    def fails(path, *arguments, **settings):
+        if path.name.startswith((".step-00000020", "state.json")) and "20" in str(path):
+            full_disk()
+        return real(path, *arguments, **settings)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, operation, fails)
+        with pytest.raises(TrainingError, match=r"step-00000020 cannot be written \(No space left"):
+            train(given, half_way, "plain", 30, 5)
+    assert checkpoints_in(half_way) == ["step-00000010", "step-00000015"]
+    assert worker.train(half_way, "plain", 30, 5) == 0
+    assert_same_run(half_way, straight, 30)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_trained_model_that_finds_no_room_is_told_and_not_trained_again(
+    given, half_way, straight, monkeypatch
+):
+    with monkeypatch.context() as patched:
+        patched.setattr("miniplm.training.student.write_atomically", full_disk)
+        with pytest.raises(TrainingError, match=r"the trained model .* cannot be written"):
+            train(given, half_way, "plain", 30, 5)
+    assert checkpoints_in(half_way)[-1] == "step-00000030"
+    with monkeypatch.context() as patched:
+        patched.setattr("miniplm.training.trainer.Trainer._step", None)
+        train(given, half_way, "plain", 30, 5)
+    assert_same_run(half_way, straight, 30)
+
+
+@pytest.mark.filterwarnings("ignore:torch.distributed is disabled")  # as it is here
+def test_what_a_process_of_several_could_not_write_is_told(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    writer = HuggingFaceStorageWriter(str(tmp_path / "file/step-1"), save_distributed=True)
+    with (
+        pytest.raises(
+            TrainingError, match=r"the checkpoint .*step-1 cannot be written \(Not a dir"
+        ),
+        writing("the checkpoint", tmp_path / "file/step-1"),
+    ):
+        save_distributed({"a": torch.zeros(1)}, storage_writer=writer, no_dist=True)

@@ -7,12 +7,13 @@ weights are written by every process its part, through torch.distributed.checkpo
 format; either kind is read by any number of processes.
 """
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from miniplm.errors import TrainingError
 from miniplm.manifest import changed_fields, remove_folder
 from miniplm.training.parallel import Parallel
 from miniplm.training.student_loss import StudentLoss
+from miniplm.training.writing import writing
 
 _NAME = re.compile(r"step-(\d{8})")
 _STATE_NAME = "state.json"
@@ -91,26 +93,42 @@ class Checkpoints:
             optimizer: AdamW over them.
             state: Where training stands.
             parallel: The processes.
+
+        Raises:
+            TrainingError: It cannot be written; the checkpoints before it stay.
         """
         target = self.folder / f"step-{state.step:08d}"
         temporary = self.folder / f".{target.name}.tmp"
+        with writing("the checkpoint", target), _removed_on_error(temporary):
+            self._write(temporary, student, optimizer, state, parallel)
+            if parallel.is_main:
+                _complete(temporary, target)
+                for old in self._superfluous():
+                    remove_folder(old)
+        parallel.wait_for_all()
+
+    def _write(
+        self,
+        folder: Path,
+        student: StudentLoss,
+        optimizer: torch.optim.Optimizer,
+        state: TrainingState,
+        parallel: Parallel,
+    ) -> None:
+        """Every process its part of a checkpoint, into a folder that is made for it."""
         if parallel.is_main:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
         parallel.wait_for_all()
         tensors = _tensors(student, optimizer)
         if parallel.sharded:
-            writer = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
+            writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
             save_distributed(tensors, storage_writer=writer)
         elif parallel.is_main:
-            save_file(_contiguous(tensors), temporary / "state.safetensors")
+            save_file(_contiguous(tensors), folder / "state.safetensors")
         if parallel.is_main:
             content = {**asdict(state), "identity": self.identity}
-            (temporary / _STATE_NAME).write_text(json.dumps(content), encoding="utf-8")
-            _complete(temporary, target)
-            for old in self._superfluous():
-                remove_folder(old)
-        parallel.wait_for_all()
+            (folder / _STATE_NAME).write_text(json.dumps(content), encoding="utf-8")
 
     def _superfluous(self) -> list[Path]:
         older = self.complete()[: -self.keep_last]
@@ -203,6 +221,16 @@ def _complete(temporary: Path, target: Path) -> None:
         remove_folder(target)
     temporary.rename(target)
     _sync(target.parent)
+
+
+@contextlib.contextmanager
+def _removed_on_error(folder: Path) -> Iterator[None]:
+    """Give back the room that half a checkpoint takes; the disk may be full."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def _sync(path: Path) -> None:

@@ -26,6 +26,7 @@ from miniplm.training.parallel import Parallel
 from miniplm.training.student_loss import Dynamic, LossSettings, StudentLoss
 from miniplm.training.teacher import DenseTeacher
 from miniplm.training.trainer import CHECKPOINTS_FOLDER, Trainer
+from miniplm.training.writing import writing
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -178,10 +179,10 @@ def _save(
     if not parallel.is_main:
         return
     model.config.use_cache = True
-    with quiet_transformers():
+    with writing("the trained model", folder), quiet_transformers():
         (model.cpu() if weights is None else model).save_pretrained(folder, state_dict=weights)
-    tokenizer.save_pretrained(folder)
-    write_atomically(folder / "README.md", model_card(facts))
+        tokenizer.save_pretrained(folder)
+        write_atomically(folder / "README.md", model_card(facts))
 
 
 def _facts(
