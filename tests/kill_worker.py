@@ -1,6 +1,6 @@
 """What test_kill kills: trainings, each in a process of its own, forked so that it starts at once.
 
-Argument: a folder with `shards`, `tokenizer`, `scores` and `capture`. Each line of standard input
+Argument: a folder as `made_up_training.prepare` makes it. Each line of standard input
 is a JSON object: what `train` takes, and under "kill" when the training is to be killed, if at all.
 The answer is its exit code, or minus the signal that ended it; an error is in `<folder>.error`.
 """
@@ -16,45 +16,10 @@ from pathlib import Path
 
 import torch
 
-from conftest import FAMILIES, tiny_model
+from conftest import tiny_model
+from made_up_training import teacher, train
 from miniplm.data.tokenizer import load_tokenizer
-from miniplm.model import ModelConfig
 from miniplm.model_checks import check_causal_head
-from miniplm.scoring.scorer import ScoringModel
-from miniplm.training.config import TrainingConfig
-from miniplm.training.inputs import TrainInputs
-from miniplm.training.scores import ScoreTables
-from miniplm.training.student import train_model
-
-VOCAB_SIZE = 300
-METHODS = {
-    "plain": {},
-    "vanilla_kd": {"method": "vanilla_kd"},
-    "sparse_kd": {"method": "sparse_kd", "capture": "c"},
-    "dynamic": {"reweighting": {"kind": "dynamic"}},
-    "repeats": {"reweighting": {"kind": "repeats"}},
-}
-
-
-def teacher():
-    model = tiny_model("llama", vocab_size=VOCAB_SIZE, seed=7)
-    return ScoringModel(model, "teacher", "teacher", "float32")
-
-
-def train(given, folder, method, num_steps, checkpoint_every_steps):
-    training = TrainingConfig(
-        budget={"steps": num_steps}, lr=1e-2, warmup_steps=2, global_batch_size=4,
-        precision="float32", log_every_steps=1, eval_every_steps=50,
-        checkpoint_every_steps=checkpoint_every_steps, **METHODS[method],
-    )  # fmt: skip
-    inputs = TrainInputs(
-        {given / "shards": 1.0}, "a test corpus", given / "tokenizer", given / "shards", 4,
-        scores=ScoreTables({role: given / "scores" / role for role in ("teacher", "reference")}),
-        captured=given / "capture", teacher=teacher,
-    )  # fmt: skip
-    train_model(
-        "student", ModelConfig(shape=FAMILIES["qwen2"]), training, inputs, 1, Path(folder)
-    )  # fmt: skip
 
 
 def die_at(operation, folder):

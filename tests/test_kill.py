@@ -9,20 +9,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageWriter
 from torch.distributed.checkpoint.state_dict_saver import save as save_distributed
 
-from conftest import random_rows, tiny_model, write_rows
-from kill_worker import METHODS, VOCAB_SIZE, teacher, train
-from miniplm.data.tokenizer import train_tokenizer
+from made_up_training import METHODS, prepare, train
 from miniplm.errors import TrainingError
-from miniplm.scoring.capture import capture_shards
-from miniplm.scoring.capture_config import CaptureConfig
-from miniplm.scoring.config import ScoringConfig
-from miniplm.scoring.scorer import ScoringModel, score_shards
 from miniplm.training.writing import writing
 
 WORKER = Path(__file__).parent / "kill_worker.py"
@@ -56,17 +49,7 @@ class Worker:
 def given(tmp_path_factory):
     """What every method takes."""
     given = tmp_path_factory.mktemp("given")
-    text = ["some words to train a tokenizer on. " * 5] * 5
-    train_tokenizer(text, VOCAB_SIZE, given / "tokenizer")
-    shards = write_rows(
-        given / "shards", random_rows(30, vocab_size=VOCAB_SIZE), vocab_size=VOCAB_SIZE
-    )
-    scoring = ScoringConfig(dtype="float32")
-    reference = ScoringModel(tiny_model(vocab_size=VOCAB_SIZE, seed=3), "r", "r", "float32")
-    for role, scorer in {"teacher": teacher(), "reference": reference}.items():
-        num_bytes_V = np.ones(VOCAB_SIZE, dtype=np.int64)
-        score_shards(scorer, shards, num_bytes_V, scoring, given / "scores" / role)
-    capture_shards(teacher(), shards, CaptureConfig(entries=8), scoring, given / "capture", 1)
+    prepare(given)
     return given
 
 

@@ -39,6 +39,7 @@ from miniplm.training.writing import writing
 _NAME = re.compile(r"step-(\d{8})")
 _STATE_NAME = "state.json"
 _RANDOM_STATE = "random_state"
+_LONGEST_CHANGE = 200
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -170,12 +171,18 @@ class Checkpoints:
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise TrainingError(_unreadable(path, error)) from error
         if self.identity is not None and identity != self.identity:
-            changes = "; ".join(changed_fields(identity or {}, dict(self.identity))[:4])
+            changed = changed_fields(identity or {}, dict(self.identity))[:4]
+            changes = "; ".join(_shortened(change) for change in changed)
             raise TrainingError(
                 f"the checkpoint {path} belongs to another training: {changes}. Set these back, "
                 f"or delete the folder {path.parent} to train from the start."
             )
         return state
+
+
+def _shortened(change: str) -> str:
+    """Without the values where they are long, such as the hashes of a thousand shards."""
+    return change if len(change) <= _LONGEST_CHANGE else f"{change.partition(':')[0]} is another"
 
 
 def _step(path: Path) -> int:

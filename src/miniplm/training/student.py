@@ -20,7 +20,7 @@ from miniplm.scoring.scorer import ScoringModel
 from miniplm.training.checkpoint import TrainingState
 from miniplm.training.compute import training_flops_per_token
 from miniplm.training.config import TrainingConfig
-from miniplm.training.inputs import TrainInputs, make_feed
+from miniplm.training.inputs import TrainInputs, make_feed, origins
 from miniplm.training.model_card import CardFacts, model_card
 from miniplm.training.parallel import Parallel
 from miniplm.training.student_loss import Dynamic, LossSettings, StudentLoss
@@ -87,7 +87,8 @@ def train_model(
         held_out=inputs.held_out_losses(),
         identity=_identity(
             config, training, inputs, store, seed, scorer.fingerprint if scorer else None
-        ),
+        )
+        | origins(inputs, training, feed),
         title=f"train {name}",
         parallel=parallel,
     )
