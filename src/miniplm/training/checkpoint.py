@@ -7,13 +7,11 @@ weights are written by every process its part, through torch.distributed.checkpo
 format; either kind is read by any number of processes.
 """
 
-import contextlib
 import json
-import os
 import re
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +32,7 @@ from miniplm.errors import TrainingError
 from miniplm.manifest import changed_fields, remove_folder
 from miniplm.training.parallel import Parallel
 from miniplm.training.student_loss import StudentLoss
-from miniplm.training.writing import writing
+from miniplm.training.writing import complete_folder, removed_on_error, writing
 
 _NAME = re.compile(r"step-(\d{8})")
 _STATE_NAME = "state.json"
@@ -100,10 +98,10 @@ class Checkpoints:
         """
         target = self.folder / f"step-{state.step:08d}"
         temporary = self.folder / f".{target.name}.tmp"
-        with writing("the checkpoint", target), _removed_on_error(temporary):
+        with writing("the checkpoint", target), removed_on_error(temporary):
             self._write(temporary, student, optimizer, state, parallel)
             if parallel.is_main:
-                _complete(temporary, target)
+                complete_folder(temporary, target)
                 for old in self._superfluous():
                     remove_folder(old)
         parallel.wait_for_all()
@@ -217,35 +215,6 @@ def _prepare_moments(optimizer: torch.optim.Optimizer) -> None:
 
 def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _complete(temporary: Path, target: Path) -> None:
-    """Make sure that all is on disk, and give it its name."""
-    for file in temporary.iterdir():
-        _sync(file)
-    _sync(temporary)
-    if target.exists():
-        remove_folder(target)
-    temporary.rename(target)
-    _sync(target.parent)
-
-
-@contextlib.contextmanager
-def _removed_on_error(folder: Path) -> Iterator[None]:
-    """Give back the room that half a checkpoint takes; the disk may be full."""
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_shapes(

@@ -1,6 +1,7 @@
-"""Writing while training, to a disk that may be full."""
+"""Writing while training: whole or not at all, to a disk that may be full."""
 
 import contextlib
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,6 +10,7 @@ from safetensors import SafetensorError
 from torch.distributed.checkpoint.api import CheckpointException
 
 from miniplm.errors import TrainingError
+from miniplm.manifest import remove_folder
 
 
 @contextlib.contextmanager
@@ -28,7 +30,7 @@ def writing(what: str, path: Path) -> Iterator[None]:
         raise TrainingError(
             f"{what} {path} cannot be written ({_reason(error)}). {_room(path)} What is complete "
             "is kept: see to it that there is room and that the folder may be written to, and run "
-            "the same command again; it goes on from the last complete checkpoint."
+            "the same command again; it goes on from the last complete checkpoint, if there is one."
         ) from error
 
 
@@ -41,4 +43,33 @@ def _reason(error: BaseException) -> str:
 def _room(path: Path) -> str:
     """How much room there is, from the nearest folder that exists."""
     folder = next(parent for parent in path.absolute().parents if parent.is_dir())
-    return f"That disk has {shutil.disk_usage(folder).free / 1e9:.3f} GB free."
+    return f"That disk has {shutil.disk_usage(folder).free / 1e6:,.1f} MB free."
+
+
+@contextlib.contextmanager
+def removed_on_error(folder: Path) -> Iterator[None]:
+    """Give back the room that half a folder takes, if the block fails."""
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def complete_folder(temporary: Path, target: Path) -> None:
+    """Make sure that all of a folder is on disk, and give it its name."""
+    for file in temporary.iterdir():
+        _sync(file)
+    _sync(temporary)
+    if target.exists():
+        remove_folder(target)
+    temporary.rename(target)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
