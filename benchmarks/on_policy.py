@@ -97,7 +97,7 @@ def _tokenizer(vocab_size: int) -> Any:
 def ours(
     clock: Clock, *, folder: str, vocab_size: int, length: int, prompt: int, batch: int, steps: int
 ) -> float:
-    """Our loop with its metrics file: `kd_ratio` 1 and without the long-term part, as GKD has it."""
+    """Our loop with its metrics file: all of it distillation, no long-term part, as GKD has it."""
     store = SequenceStore(open_shards(Path(folder) / "shards"))
     target = Path(folder) / "ours"
     shutil.rmtree(target, ignore_errors=True)

@@ -17,11 +17,11 @@ WORKER = Path(__file__).parent / "training_worker.py"
 STEPS = 9
 
 
-def train(shards, folder, *, processes=1, parallel="ddp", stop_after=0):
+def train(shards, folder, *, processes=1, parallel="ddp", micro_batch=8, stop_after=0):
     """Run the worker in so many processes, until it stops itself or is done."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     start = [sys.executable, *(launcher if processes > 1 else [])]
-    arguments = [str(shards), str(folder), parallel, str(STEPS), str(stop_after)]
+    arguments = [str(shards), str(folder), parallel, *map(str, (micro_batch, STEPS, stop_after))]
     done = subprocess.run(
         [*start, str(WORKER), *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -59,10 +59,20 @@ def assert_same_run(folder, other):
     assert tokens[0] == tokens[1]
 
 
-@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
-def test_two_processes_train_what_one_trains(shards, straight, tmp_path, parallel):
-    train(shards, tmp_path, processes=2, parallel=parallel)
+@pytest.mark.parametrize(
+    ("processes", "micro_batch", "parallel"),
+    [(1, 1, "ddp"), (2, 4, "ddp"), (2, 4, "fsdp"), (2, 3, "ddp")],
+    ids=["8x1", "2x4", "2x4 sharded", "uneven"],
+)
+def test_a_global_batch_of_eight_may_be_split_in_any_way(
+    shards, straight, tmp_path, processes, micro_batch, parallel
+):
+    """With dynamic weights, which depend on the whole of it; in one piece it is 1x8."""
+    train(shards, tmp_path, processes=processes, micro_batch=micro_batch, parallel=parallel)
     assert_same_run(tmp_path, straight)
+    ours, theirs = (read_metrics(f / "metrics.jsonl")[1] for f in (tmp_path, straight))
+    for key in ("loss", "grad_norm", "effective_sample_size"):
+        assert ours[key] == pytest.approx(theirs[key], rel=1e-5), key
 
 
 @pytest.mark.parametrize("parallel", ["ddp", "fsdp"])

@@ -1,5 +1,6 @@
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 
@@ -274,6 +275,30 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_sequences(store, tmp_path
         model.get_input_embeddings().weight[3] = math.nan
     with pytest.raises(TrainingError, match=r"step 1: loss nan.*sequences at .*no checkpoint yet"):
         run(model, store, tmp_path)
+
+
+def test_a_gradient_that_is_not_finite_stops_before_it_does_harm(store, tmp_path):
+    """The loss is finite; the gradient of the fifth step is not."""
+    straight, model, count = tiny_model(), tiny_model(), 0
+    run(straight, store, tmp_path / "straight")
+
+    def spoil(grad):
+        nonlocal count
+        count += 1
+        return grad * math.nan if count == 5 else grad
+
+    model.get_input_embeddings().weight.register_hook(spoil)
+    with pytest.raises(TrainingError) as caught:
+        run(model, store, tmp_path / "out", config(micro_batch_size=6))
+    message = str(caught.value)
+    assert re.match(r"step 5: loss \d+\.\d+, gradient norm nan; expected finite", message)
+    indices = ", ".join(str(index) for index in EpochOrder(20, seed=5).batch(4, 6))
+    assert f"the sequences at {indices} of the training shards" in message
+    assert f"the last good checkpoint is {tmp_path / 'out/checkpoints/step-00000003'}" in message
+    resumed = tiny_model()
+    run(resumed, store, tmp_path / "out")
+    for name, value in weights_of(straight).items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
 
 
 def test_training_learns(store, tmp_path):

@@ -1,6 +1,7 @@
 """What each process of test_parallel does: trains a tiny model and writes its weights down.
 
-Arguments: folder of token shards, output folder, ddp or fsdp, steps in all, steps to stop after.
+Arguments: folder of token shards, output folder, ddp or fsdp, sequences of a micro-batch, steps in
+all, steps to stop after.
 """
 
 import os
@@ -37,14 +38,14 @@ class StopsItself(EpochOrder):
         return super().batch(step, size)
 
 
-def main(shards, folder, parallel, num_steps, stop_after):
+def main(shards, folder, parallel, micro_batch, num_steps, stop_after):
     torch.set_num_threads(1)
     store = SequenceStore(open_shards(Path(shards)))
     teacher_losses = torch.linspace(3, 6, len(store)).double().numpy()
     config = TrainingConfig(
-        budget={"steps": num_steps}, lr=1e-2, warmup_steps=2, global_batch_size=6,
+        budget={"steps": num_steps}, lr=1e-2, warmup_steps=2, global_batch_size=8,
         precision="float32", log_every_steps=1, checkpoint_every_steps=100, eval_every_steps=3,
-        micro_batch_size=2, parallel=parallel, reweighting={"kind": "dynamic"},
+        micro_batch_size=micro_batch, parallel=parallel, reweighting={"kind": "dynamic"},
     )  # fmt: skip
     order = StopsItself(len(store), seed=5, stop_after=stop_after)
     trainer = Trainer(
@@ -72,8 +73,8 @@ def main(shards, folder, parallel, num_steps, stop_after):
 
 
 if __name__ == "__main__":
-    shards, folder, parallel, num_steps, stop_after = sys.argv[1:]
+    shards, folder, parallel, *numbers = sys.argv[1:]
     try:
-        main(shards, folder, parallel, int(num_steps), int(stop_after))
+        main(shards, folder, parallel, *map(int, numbers))
     finally:
         PartialState().destroy_process_group()

@@ -39,7 +39,7 @@ def model_size(config: "PretrainedConfig", length: int) -> ModelSize:
 
     Forward FLOPs per token: 2 for each weight of a matrix product, the output layer included,
     plus 4 * T * D for each attention layer (query times key, and weights times value, over the
-    full square as hardware counters do).
+    full square as hardware counters do), or 2 * D * S for each scan of mamba (states times C).
 
     Args:
         config: The `transformers` config.
@@ -79,10 +79,13 @@ def size_of(model: "PreTrainedModel", length: int) -> ModelSize:
     if heads and config.model_type not in ("mamba", "mamba2"):
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // heads
         attention = 4 * heads * head_dim * config.num_hidden_layers
+    scan = 0
+    if config.model_type == "mamba":
+        scan = 2 * config.intermediate_size * config.state_size * config.num_hidden_layers
     return ModelSize(
         num_params=num_params,
         num_embedding_params=embedding.numel() + (0 if tied else output_weight.numel()),
-        forward_flops_per_token=float(2 * products + attention * length),
+        forward_flops_per_token=float(2 * products + scan + attention * length),
         output_flops_per_token=2.0 * output_weight.numel(),
         attention_flops_per_key=float(attention),
         length=length,

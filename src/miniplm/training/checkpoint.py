@@ -8,7 +8,6 @@ format; either kind is read by any number of processes.
 """
 
 import json
-import os
 import re
 import shutil
 import warnings
@@ -33,10 +32,12 @@ from miniplm.errors import TrainingError
 from miniplm.manifest import changed_fields, remove_folder
 from miniplm.training.parallel import Parallel
 from miniplm.training.student_loss import StudentLoss
+from miniplm.training.writing import complete_folder, removed_on_error, writing
 
 _NAME = re.compile(r"step-(\d{8})")
 _STATE_NAME = "state.json"
 _RANDOM_STATE = "random_state"
+_LONGEST_CHANGE = 200
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
 
 
@@ -91,26 +92,42 @@ class Checkpoints:
             optimizer: AdamW over them.
             state: Where training stands.
             parallel: The processes.
+
+        Raises:
+            TrainingError: It cannot be written; the checkpoints before it stay.
         """
         target = self.folder / f"step-{state.step:08d}"
         temporary = self.folder / f".{target.name}.tmp"
+        with writing("the checkpoint", target), removed_on_error(temporary):
+            self._write(temporary, student, optimizer, state, parallel)
+            if parallel.is_main:
+                complete_folder(temporary, target)
+                for old in self._superfluous():
+                    remove_folder(old)
+        parallel.wait_for_all()
+
+    def _write(
+        self,
+        folder: Path,
+        student: StudentLoss,
+        optimizer: torch.optim.Optimizer,
+        state: TrainingState,
+        parallel: Parallel,
+    ) -> None:
+        """Every process its part of a checkpoint, into a folder that is made for it."""
         if parallel.is_main:
-            shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
         parallel.wait_for_all()
         tensors = _tensors(student, optimizer)
         if parallel.sharded:
-            writer = HuggingFaceStorageWriter(str(temporary), save_distributed=True)
+            writer = HuggingFaceStorageWriter(str(folder), save_distributed=True)
             save_distributed(tensors, storage_writer=writer)
         elif parallel.is_main:
-            save_file(_contiguous(tensors), temporary / "state.safetensors")
+            save_file(_contiguous(tensors), folder / "state.safetensors")
         if parallel.is_main:
             content = {**asdict(state), "identity": self.identity}
-            (temporary / _STATE_NAME).write_text(json.dumps(content), encoding="utf-8")
-            _complete(temporary, target)
-            for old in self._superfluous():
-                remove_folder(old)
-        parallel.wait_for_all()
+            (folder / _STATE_NAME).write_text(json.dumps(content), encoding="utf-8")
 
     def _superfluous(self) -> list[Path]:
         older = self.complete()[: -self.keep_last]
@@ -152,12 +169,18 @@ class Checkpoints:
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise TrainingError(_unreadable(path, error)) from error
         if self.identity is not None and identity != self.identity:
-            changes = "; ".join(changed_fields(identity or {}, dict(self.identity))[:4])
+            changed = changed_fields(identity or {}, dict(self.identity))[:4]
+            changes = "; ".join(_shortened(change) for change in changed)
             raise TrainingError(
                 f"the checkpoint {path} belongs to another training: {changes}. Set these back, "
                 f"or delete the folder {path.parent} to train from the start."
             )
         return state
+
+
+def _shortened(change: str) -> str:
+    """Without the values where they are long, such as the hashes of a thousand shards."""
+    return change if len(change) <= _LONGEST_CHANGE else f"{change.partition(':')[0]} is another"
 
 
 def _step(path: Path) -> int:
@@ -192,25 +215,6 @@ def _prepare_moments(optimizer: torch.optim.Optimizer) -> None:
 
 def _contiguous(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-
-
-def _complete(temporary: Path, target: Path) -> None:
-    """Make sure that all is on disk, and give it its name."""
-    for file in temporary.iterdir():
-        _sync(file)
-    _sync(temporary)
-    if target.exists():
-        remove_folder(target)
-    temporary.rename(target)
-    _sync(target.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _check_shapes(

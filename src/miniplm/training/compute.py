@@ -3,7 +3,8 @@
 With F for a forward pass, a student's forward and backward pass is 3 F_student; a teacher beside it
 adds F_teacher (MiniPLM, arXiv 2410.17215, section 3.1); dynamic weights add the student's output
 layer once more. MiniLLM adds the student's writing, and the teacher's output layer runs on what was
-written only.
+written only. A forward pass that activation checkpointing makes again is not counted: it is a way
+to run the method, not a part of it.
 """
 
 import numpy as np

@@ -1,9 +1,10 @@
 """What a model is trained on: from folders of the run to a feed of micro-batches."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from miniplm.data.loader import SequenceStore
 from miniplm.data.order import EpochOrder, MixedOrder
@@ -16,7 +17,7 @@ from miniplm.training.config import TrainingConfig
 from miniplm.training.feed import Feed, Supplements, Writing
 from miniplm.training.held_out import HeldOut
 from miniplm.training.reweighting import repeated, static_weights
-from miniplm.training.scores import ScoreTables
+from miniplm.training.scores import Role, ScoreTables
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,25 @@ def make_feed(inputs: TrainInputs, training: TrainingConfig, seed: int) -> Feed:
         drawn = lru_cache(maxsize=2)(lambda epoch: repeated(weights_M, seed, epoch))
         supplements = replace(supplements, weights_M=None)  # they are in the order now
     return Feed(store, EpochOrder(len(store), seed, drawn), supplements)
+
+
+def origins(inputs: TrainInputs, training: TrainingConfig, feed: Feed) -> dict[str, Any]:
+    """Where the scores and captures that a training takes come from, as JSON values.
+
+    Raises:
+        ArtefactError: Score tables are missing or damaged, or come from different models.
+    """
+    found: dict[str, Any] = {}
+    if feed.supplements.captured is not None:
+        found["capture"] = asdict(feed.supplements.captured.info.origin)
+    kind, scores = training.reweighting.kind, inputs.scores
+    if kind != "none" and scores is not None:
+        roles: tuple[Role, ...] = ("teacher", "reference")
+        if kind in ("dynamic", "dynamic_tokens"):
+            roles = ("teacher",)  # the student takes the reference's place
+        found["scores"] = {role: asdict(scores.origin(feed.store, role)) for role in roles}
+        found["scores"]["normalization"] = scores.normalization
+    return found
 
 
 def _mixed_feed(

@@ -1,28 +1,35 @@
 """`metrics.jsonl`: a JSON line for every logged step."""
 
 import contextlib
+import errno
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from miniplm.manifest import write_atomically
+from miniplm.training.writing import writing
 
 METRICS_NAME = "metrics.jsonl"
 
 
 @contextlib.contextmanager
 def appending(path: Path, *, enabled: bool) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """A function that appends a JSON line to a file and flushes it."""
+    """A function that appends a JSON line to a file at once; it raises what `writing` raises."""
     if not enabled:
         yield lambda record: None
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
+    with writing("the metrics", path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab", buffering=0)  # or closing it would try again on a full disk
+    with file:
 
         def write(record: dict[str, Any]) -> None:
-            file.write(json.dumps(record) + "\n")
-            file.flush()
+            line = json.dumps(record).encode() + b"\n"
+            with writing("the metrics", path):
+                if file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         yield write
 
@@ -37,8 +44,13 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 def drop_metrics_after(path: Path, step: int) -> None:
-    """Forget what was logged after the checkpoint that training goes on from."""
+    """Forget what was logged after the checkpoint that training goes on from.
+
+    Raises:
+        TrainingError: The file cannot be written; it stays as it was.
+    """
     if not path.exists():
         return
     kept = [r for r in read_metrics(path) if r["step"] <= step] if step else []
-    write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept))
+    with writing("the metrics", path):
+        write_atomically(path, "".join(json.dumps(record) + "\n" for record in kept))

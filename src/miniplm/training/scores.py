@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +14,7 @@ from miniplm.data.loader import SequenceStore
 from miniplm.data.parquet import ColumnFile, places_of
 from miniplm.data.shards import Shard
 from miniplm.errors import ArtefactError
-from miniplm.scoring.tables import TOKENS_COLUMN, open_scores
+from miniplm.scoring.tables import TOKENS_COLUMN, ScoreInfo, open_scores, read_score_info
 from miniplm.selection.difference import Normalization, normalized_log_prob, score_columns
 
 Role = Literal["teacher", "reference"]
@@ -50,6 +50,25 @@ class ScoreTables:
         """The teacher's loss of every token. Raises what `losses` raises."""
         return TeacherTokenLosses(store, [self._tokens(shard) for shard in store.shards])
 
+    def origin(self, store: SequenceStore, role: Role) -> "ScoreOrigin":
+        """Where a model's scores of a store come from.
+
+        Raises:
+            ArtefactError: As `losses`, or the tables come from different models.
+        """
+        paths = [self._path(shard, role) for shard in store.shards]
+        found = {ScoreOrigin.of(read_score_info(path)): path for path in paths}
+        if len(found) > 1:
+            one, other = list(found.values())[:2]
+            raise ArtefactError(
+                f"{one.parent}: {one.name} and {other.name} were scored by different models or in "
+                "different dtypes. Score these shards again."
+            )
+        return next(iter(found))
+
+    def _path(self, shard: Shard, role: Role) -> Path:
+        return self.folders[role] / f"{shard.prefix.name}.parquet"
+
     def _tokens(self, shard: Shard) -> pa.LargeListArray:
         table, places = self._table(shard, "teacher")
         if TOKENS_COLUMN not in table.names:
@@ -75,7 +94,7 @@ class ScoreTables:
 
     def _table(self, shard: Shard, role: Role) -> tuple[ColumnFile, NDArray[np.int64]]:
         """A shard's score table, and where in it the rows of the shard are."""
-        path = self.folders[role] / f"{shard.prefix.name}.parquet"
+        path = self._path(shard, role)
         table = open_scores(path, _scored_hash(shard))
         places = places_of(shard.sequence_ids, table.sequence_ids())
         if places is None:
@@ -84,6 +103,20 @@ class ScoreTables:
                 "Score these shards again."
             )
         return table, places
+
+
+@dataclass(frozen=True)
+class ScoreOrigin:
+    """What scores follow from, the shards aside; fields are those of `scoring.tables.ScoreInfo`."""
+
+    model: str
+    model_fingerprint: str
+    dtype: str
+
+    @classmethod
+    def of(cls, info: ScoreInfo) -> Self:
+        """That of one score table."""
+        return cls(info.model, info.model_fingerprint, info.dtype)
 
 
 class TeacherTokenLosses:

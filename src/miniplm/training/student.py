@@ -23,13 +23,14 @@ from miniplm.training.checkpoint import TrainingState
 from miniplm.training.checks import on_policy_faults
 from miniplm.training.compute import training_flops_per_token
 from miniplm.training.config import TAUGHT, TrainingConfig
-from miniplm.training.inputs import TrainInputs, make_feed
+from miniplm.training.inputs import TrainInputs, make_feed, origins
 from miniplm.training.model_card import CardFacts, model_card
 from miniplm.training.on_policy import OnPolicyLoss, Policy
 from miniplm.training.parallel import Parallel
 from miniplm.training.student_loss import Dynamic, LossSettings, StudentLoss
 from miniplm.training.teacher import DenseTeacher
 from miniplm.training.trainer import CHECKPOINTS_FOLDER, Trainer
+from miniplm.training.writing import writing
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -90,7 +91,8 @@ def train_model(
         held_out=inputs.held_out_losses(),
         identity=_identity(
             config, training, inputs, store, seed, scorer.fingerprint if scorer else None
-        ),
+        )
+        | origins(inputs, training, feed),
         title=f"train {name}",
         parallel=parallel,
     )
@@ -201,10 +203,10 @@ def _save(
     if not parallel.is_main:
         return
     model.config.use_cache = True
-    with quiet_transformers():
+    with writing("the trained model", folder), quiet_transformers():
         (model.cpu() if weights is None else model).save_pretrained(folder, state_dict=weights)
-    tokenizer.save_pretrained(folder)
-    write_atomically(folder / "README.md", model_card(facts))
+        tokenizer.save_pretrained(folder)
+        write_atomically(folder / "README.md", model_card(facts))
 
 
 def _facts(
