@@ -140,9 +140,9 @@ def methods() -> Content:
             "kept": {"corpus": "refined", "entries": 32},
         },
         "generations": {
-            "written": {"prompts": "candidates", "prompt_tokens": 32, "tokens": 400_000}
+            "written": {"prompts": "candidates", "prompt_tokens": 32, "tokens": 1_000_000}
         },
-        "training": {**content["training"], "budget": {"flops": 1.8e12}},
+        "training": {**content["training"], "budget": {"flops": 3.6e12}},
         "students": {
             name: {"shape": shape, "corpus": corpus, **({"training": training} if training else {})}
             for name, (corpus, training) in named.items()
