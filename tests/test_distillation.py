@@ -74,7 +74,7 @@ def test_a_teacher_is_no_part_of_the_student():
     count = sum(parameter.numel() for parameter in student.parameters())
     assert sum(parameter.numel() for parameter in module.parameters()) == count
     module.train()
-    assert not module._teacher[0].model.training
+    assert not module._teacher.model.training
 
 
 def test_distilling_from_itself_has_no_gradient(batch):

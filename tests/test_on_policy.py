@@ -170,7 +170,7 @@ def test_the_loss_is_that_of_a_prompt_and_what_the_student_wrote(family, store):
     assert torch.equal(judged.input_ids_BT[:, :PROMPT], batch.input_ids_BT[:, :PROMPT])
     sums = student(batch)
     log_q = student.model(input_ids=judged.input_ids_BT, use_cache=False).logits.log_softmax(2)
-    teacher = student._teacher[0].model
+    teacher = student._judge.model
     log_p = teacher(input_ids=judged.input_ids_BT, use_cache=False).logits.log_softmax(2)
     losses = []
     for row in range(4):
@@ -203,6 +203,23 @@ def test_it_writes_what_its_weights_say_now(store):
     assert torch.equal(fresh(seed=5)._write(batch).ids_BN, after)
 
 
+def test_it_writes_as_the_student_would_at_any_length():
+    """In bfloat16 too: the copy's buffers, of which rotary angles come, are the student's own."""
+    model = tiny_model("llama", max_length=1024)
+    policy = Policy(model, torch.bfloat16, VOCAB, eos_id=0)._model
+    buffers = dict(model.named_buffers())
+    for name, buffer in policy.named_buffers():
+        assert torch.equal(buffer, buffers[name])
+        assert buffer.dtype == buffers[name].dtype
+    assert {parameter.dtype for parameter in policy.parameters()} == {torch.bfloat16}
+    ids = torch.randint(1, VOCAB, (2, 1000), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        expected = model(input_ids=ids, use_cache=False).logits.float().log_softmax(2)
+        made = policy(input_ids=ids, use_cache=False).logits.float().log_softmax(2)
+    divergence = (made.exp() * (made - expected)).sum(2)
+    assert divergence[:, 900:].mean() < 3 * divergence[:, :100].mean() + 0.01
+
+
 def test_what_is_drawn_depends_on_the_step_and_not_on_the_batch(store):
     feed = feed_of(store)
     whole = feed.micro_batches(2, np.arange(8), 0, 1, 8, None)
@@ -227,12 +244,14 @@ def test_nothing_counts_behind_the_end_of_a_text(store):
 
 
 def test_a_row_shorter_than_a_prompt_gives_its_own_tokens_only(tmp_path):
-    rows = [[5, 6, 7], list(range(1, 40))]
+    rows = [[5, 6, 7], list(range(1, 40)), [5, 6, 7, 8, 9, 10]]
     store = SequenceStore(open_shards(write_rows(tmp_path / "shards", rows)))
-    student, batch = fresh(), micro_batch(feed_of(store), 2)
+    student, batch = fresh(), micro_batch(feed_of(store), 3)
     judged = student._write(batch)
-    assert judged.prompt_weights[0].tolist() == pytest.approx([0.125, 0.125, 0, 0, 0])
-    assert (judged.weights_BN[0] == 0).all()
+    sixth = 1 / 6  # half of a third
+    assert judged.prompt_weights[0].tolist() == pytest.approx([sixth / 2, sixth / 2, 0, 0, 0])
+    assert (judged.weights_BN[[0, 2]] == 0).all()  # the last has no id left to predict behind it
+    assert judged.prompt_weights[2].tolist() == pytest.approx([sixth / 5] * 5)
     assert (judged.weights_BN[1] > 0).any()
     assert student(batch).loss.isfinite()
 
@@ -288,18 +307,21 @@ def test_the_student_comes_closer_to_the_teacher(store, tmp_path, long_term):
 
 
 @pytest.mark.parametrize("family", ["qwen2", "llama", "gpt_neox"])
-def test_flops_are_those_that_torch_counts(family, tmp_path):
+@pytest.mark.parametrize(("prompt", "kd_ratio"), [(16, 0.5), (49, 1.0)])
+def test_flops_are_those_that_torch_counts(family, prompt, kd_ratio, tmp_path):
     rows = np.random.default_rng(0).integers(1, VOCAB, (8, 65)).tolist()
     store = SequenceStore(open_shards(write_rows(tmp_path / "shards", rows)))
-    student = fresh(family, prompt=16)
+    student = fresh(family, prompt=prompt, kd_ratio=kd_ratio)
     student._policy.eos_id = VOCAB  # which is never drawn: no text ends early, as is assumed
-    for model in (student.model, student._teacher[0].model, student._policy._model):
+    for model in (student.model, student._judge.model, student._policy._model):
         model.set_attn_implementation("eager")  # torch counts products, not its fused kernel
-    batch = micro_batch(feed_of(store, 16, 49), 8)
+    batch = micro_batch(feed_of(store, prompt, 65 - prompt), 8)
     with FlopCounterMode(display=False) as counter:
         student(batch).loss.backward()
-    config = TrainingConfig(method="minillm", on_policy={"prompt_tokens": 16, "new_tokens": 49})
-    sizes = (size_of(model, 64) for model in (student.model, student._teacher[0].model))
+    config = TrainingConfig(
+        method="minillm", kd_ratio=kd_ratio, on_policy={"prompt_tokens": prompt}
+    )
+    sizes = (size_of(model, 64) for model in (student.model, student._judge.model))
     counted = training_flops_per_token(config, *sizes) * 8 * 64
     assert counted == pytest.approx(counter.get_total_flops(), rel=0.02)
 

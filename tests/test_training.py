@@ -160,7 +160,9 @@ def test_budgets_by_hand():
     assert budget_steps(BudgetConfig(steps=7), 100.0, 5.0) == 7
     assert budget_steps(BudgetConfig(tokens=1_040), 100.0, 5.0) == 10
     assert budget_steps(BudgetConfig(flops=5.0 * 760), 100.0, 5.0) == 8
-    assert budget_steps(BudgetConfig(tokens=1), 100.0, 5.0) == 1
+    assert budget_steps(BudgetConfig(tokens=51), 100.0, 5.0) == 1
+    with pytest.raises(TrainingError, match="pays for 49 tokens, less than half of the 100 of a"):
+        budget_steps(BudgetConfig(tokens=49), 100.0, 5.0)
 
 
 @pytest.mark.parametrize(
@@ -273,11 +275,13 @@ def test_a_loss_that_is_not_finite_stops_with_step_and_sequences(store, tmp_path
     model = tiny_model()
     with torch.no_grad():
         model.get_input_embeddings().weight[3] = math.nan
-    with pytest.raises(TrainingError, match=r"step 1: loss nan.*sequences at .*no checkpoint yet"):
+    with pytest.raises(
+        TrainingError, match=r"step 1: loss nan.*sequences .*data_1:2.*no checkpoint yet"
+    ):
         run(model, store, tmp_path)
 
 
-def test_a_gradient_that_is_not_finite_stops_before_it_does_harm(store, tmp_path):
+def test_a_gradient_that_is_not_finite_stops_before_it_does_harm(store, tmp_path, caplog):
     """The loss is finite; the gradient of the fifth step is not."""
     straight, model, count = tiny_model(), tiny_model(), 0
     run(straight, store, tmp_path / "straight")
@@ -292,8 +296,9 @@ def test_a_gradient_that_is_not_finite_stops_before_it_does_harm(store, tmp_path
         run(model, store, tmp_path / "out", config(micro_batch_size=6))
     message = str(caught.value)
     assert re.match(r"step 5: loss \d+\.\d+, gradient norm nan; expected finite", message)
-    indices = ", ".join(str(index) for index in EpochOrder(20, seed=5).batch(4, 6))
-    assert f"the sequences at {indices} of the training shards" in message
+    names = [store.name_of(index) for index in EpochOrder(20, seed=5).batch(4, 6)]
+    assert f"the sequences (shard:row) {', '.join(names[:4])}, ... (all are in the log)" in message
+    assert ", ".join(names) in caplog.text
     assert f"the last good checkpoint is {tmp_path / 'out/checkpoints/step-00000003'}" in message
     resumed = tiny_model()
     run(resumed, store, tmp_path / "out")

@@ -120,7 +120,7 @@ def methods() -> Content:
         "vanilla-kd": ("candidates", {"method": "vanilla_kd"}),
         "sparse-kd": ("candidates", {"method": "sparse_kd", "capture": "all"}),
         "seqkd": ("written", {"method": "seqkd"}),
-        "seqkd-mixed": ({"written": 0.3, "candidates": 0.7}, {"method": "seqkd"}),
+        "seqkd-mixed": ({"candidates": 0.7, "written": 0.3}, {"method": "seqkd"}),
         "minillm": (
             "candidates", {"method": "minillm", "on_policy": {"prompt_tokens": 128}}
         ),

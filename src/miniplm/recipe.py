@@ -16,6 +16,7 @@ from miniplm.config import (
     validate,
 )
 from miniplm.data.documents import CorpusConfig
+from miniplm.data.order import MIXTURE_ROUND
 from miniplm.data.packing import PackingConfig
 from miniplm.data.splits import SplitsConfig
 from miniplm.data.tokenizer import TokenizerConfig
@@ -28,13 +29,14 @@ from miniplm.scoring.capture_config import CaptureConfig
 from miniplm.scoring.config import ScoringConfig
 from miniplm.selection.config import SelectionConfig
 from miniplm.training.checks import method_faults
-from miniplm.training.config import TrainingConfig
+from miniplm.training.config import READ_BY, TrainingConfig
 
 CANDIDATES = "candidates"
 """What a student trains on when no selection is made: all candidates."""
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RESERVED = ("teacher", "reference")
+_SMALLEST_SHARE = 1 / MIXTURE_ROUND
 
 
 class ScorerConfig(ModelConfig):
@@ -193,21 +195,29 @@ class Recipe(Config):
             for corpus in student.corpora
             if corpus not in known
         ]
-        if abs(sum(student.corpora.values()) - 1) > 1e-6 or min(student.corpora.values()) <= 0:
+        shares = student.corpora.values()
+        if abs(sum(shares) - 1) > 1e-6 or min(shares) < _SMALLEST_SHARE:
             faults.append(
-                f"students.{name}.corpus: shares have to be over 0 and add up to 1; given: "
-                f"{student.corpora}"
+                f"students.{name}.corpus: shares have to be at least {_SMALLEST_SHARE:g} and add "
+                f"up to 1; given: {student.corpora}"
             )
+        training = self.student_training(name)
+        faults += [
+            f"students.{name}.training.{field}: only {' and '.join(methods)} read it, and the "
+            f"method is {training.method}; remove it"
+            for field, methods in READ_BY.items()
+            if field in student.training.model_fields_set and training.method not in methods
+        ]
         faults += method_faults(
             name,
-            self.student_training(name),
+            training,
             list(student.corpora),
             generations=self.generations,
             captures=self.captures,
             scored_per_token=self.scoring.per_token,
             teacher_is_spread=self.scoring.placement == "spread",
         )
-        if not self.student_training(name).budget.is_given:
+        if not training.budget.is_given:
             faults.append(
                 f"students.{name}.training.budget: give tokens, steps or flops, here or in "
                 "training.budget"

@@ -96,6 +96,11 @@ class SequenceStore:
         shard, place = self._find(index)
         return shard.row(place)
 
+    def name_of(self, index: int) -> str:
+        """Where a sequence is found: its shard and its row in it."""
+        shard, place = self._find(index)
+        return f"{shard.prefix}:{place}"
+
     def source_ids(self, index: int) -> list[str]:
         """The documents that a sequence holds parts of, in order."""
         shard, place = self._find(index)

@@ -68,15 +68,15 @@ class EpochOrder:
         return float(np.mean(values_M if self.drawn is None else values_M[self.drawn(0)]))
 
 
-_ROUND = 10_000
+MIXTURE_ROUND = 10_000
 """Positions after which the corpora of a mixture come in the same order again."""
 
 
 class MixedOrder:
     """Several corpora side by side, each with a share of all positions and epochs of its own.
 
-    Which corpus stands at a position repeats every `_ROUND` positions, so shares are rounded to
-    that; within a round, each corpus comes at even distances.
+    Which corpus stands at a position repeats every `MIXTURE_ROUND` positions, so shares are rounded
+    to that; within a round, each corpus comes at even distances.
 
     Args:
         sizes: Sequences of each corpus, which stand one after another under one running index.
@@ -87,7 +87,7 @@ class MixedOrder:
     def __init__(self, sizes: Sequence[int], shares: Sequence[float], seed: int) -> None:
         self._orders = [EpochOrder(size, seed) for size in sizes]
         self._first = np.cumsum([0, *sizes])
-        ends = np.round(np.cumsum(shares) * _ROUND).astype(np.int64)
+        ends = np.round(np.cumsum(shares) * MIXTURE_ROUND).astype(np.int64)
         self._counts = np.diff(ends, prepend=0)
         keys = np.concatenate([(np.arange(n) + 0.5) / max(1, n) for n in self._counts])
         corpora = np.repeat(np.arange(len(sizes)), self._counts)
@@ -98,7 +98,7 @@ class MixedOrder:
 
     def batch(self, step: int, size: int) -> NDArray[np.int64]:
         """See `Order`."""
-        rounds, places = np.divmod(np.arange(step * size, (step + 1) * size), _ROUND)
+        rounds, places = np.divmod(np.arange(step * size, (step + 1) * size), MIXTURE_ROUND)
         corpora, indices = self._corpora[places], np.empty(size, dtype=np.int64)
         for corpus, order in enumerate(self._orders):
             here = corpora == corpus

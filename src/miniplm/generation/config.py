@@ -48,10 +48,11 @@ def num_new_tokens(prompt_tokens: int, new_tokens: int | None, max_length: int, 
     room = max_length + 1 - prompt_tokens
     wanted = new_tokens or max(1, room)
     if wanted > room:
+        asked = f"new_tokens {wanted}" if new_tokens else "at least one new token"
         raise ConfigError(
             place,
             [
-                f"{place}: prompt_tokens {prompt_tokens} and new_tokens {wanted} make "
+                f"{place}: prompt_tokens {prompt_tokens} and {asked} make "
                 f"{prompt_tokens + wanted} ids; rows hold {max_length + 1} at most "
                 "(packing.max_length and one). Lower one of them."
             ],

@@ -3,7 +3,7 @@
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +67,7 @@ class RunFiles:
 
 
 def write_report(run: RunFiles, folder: Path) -> Outcome:
-    """Write `folder/index.html` and `folder/results.json`.
+    """Write `folder/index.html`, and its tables of models and of held-out text as `results.json`.
 
     Raises:
         StageNotReadyError: A stage has not finished.
@@ -76,11 +76,11 @@ def write_report(run: RunFiles, folder: Path) -> Outcome:
     content = collector.content()
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / PAGE_NAME, render_page(content))
-    results = [
-        {"domain": row.domain, "loss": row.loss, "bits_per_byte": row.bits_per_byte}
-        for row in content.held_out
-    ]
-    write_json(folder / "results.json", results)
+    tables = {"models": content.models, "held_out": content.held_out}
+    write_json(
+        folder / "results.json",
+        {name: [asdict(row) for row in rows] for name, rows in tables.items()},
+    )
     return Outcome(
         counts={"models": len(content.models)},
         facts={"verdict": list(content.verdict), "models": model_lines(content.models)},

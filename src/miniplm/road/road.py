@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from miniplm.training.config import TrainingConfig
     from miniplm.training.inputs import TrainInputs
 
-PAGE_FORMAT = 3
-"""Raised when the page says more from the same results."""
+PAGE_FORMAT = 4
+"""Raised when the report says more from the same results."""
 
 
 class Road:

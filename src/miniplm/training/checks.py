@@ -43,8 +43,6 @@ def method_faults(
         )
     if training.method == "minillm":
         faults += [f"{place}.{fault}" for fault in on_policy_faults(training)]
-    if training.capture is not None and training.method != "sparse_kd":
-        faults.append(f"{place}.capture: only sparse_kd reads a capture; remove it")
     kind = training.reweighting.kind
     if kind == "dynamic_tokens" and training.reweighting.normalization == "per_byte":
         faults.append(
@@ -89,8 +87,10 @@ def _capture_faults(
         return [f"{place}: sparse_kd needs a capture; given {name!r}, there is {known}"]
     captured = captures[name].corpus
     if list(corpora) != [captured]:
+        fitting = [each for each, config in captures.items() if [config.corpus] == list(corpora)]
+        hint = f"use {' or '.join(fitting)}" if fitting else "add one of what it is trained on"
         return [
             f"{place}: {name!r} belongs to the corpus {captured!r}, the student is trained on "
-            f"{', '.join(corpora)}; they have to be the same"
+            f"{', '.join(corpora)}; {hint}"
         ]
     return []

@@ -50,7 +50,10 @@ def _on_policy_flops_per_token(
     new = new_tokens(training, student.length)
     positions = prompt + new - 1
     writing = generation_cost(student).flops(prompt, np.array([new]))
-    learning = TRAINING_TO_FORWARD * student.forward_flops(positions) * positions
+    forward = student.forward_flops(positions) * positions
+    if training.kd_ratio == 1:  # the prompt's own tokens are not learnt
+        forward -= student.output_flops_per_token * (prompt - 1)
+    learning = TRAINING_TO_FORWARD * forward
     body = teacher.forward_flops(positions) - teacher.output_flops_per_token
     judging = body * positions + teacher.output_flops_per_token * new
     return (writing + learning + judging) / positions

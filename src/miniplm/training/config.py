@@ -1,6 +1,7 @@
 """How a model is trained."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -14,7 +15,7 @@ class BudgetConfig(Config):
 
     tokens: WholeNumber | None = Field(None, ge=1, description="predicted tokens")
     steps: int | None = Field(None, ge=1, description="optimiser steps")
-    flops: float | None = Field(None, gt=0, description="training FLOPs (3 x forward)")
+    flops: float | None = Field(None, gt=0, description="training FLOPs, as the method has them")
 
     @model_validator(mode="after")
     def _one_unit(self) -> "BudgetConfig":
@@ -33,6 +34,12 @@ class BudgetConfig(Config):
 
 
 Method = Literal["plain", "vanilla_kd", "sparse_kd", "seqkd", "minillm"]
+READ_BY: dict[str, tuple[Method, ...]] = {
+    "kd_ratio": ("vanilla_kd", "sparse_kd", "minillm"),
+    "capture": ("sparse_kd",),
+    "on_policy": ("minillm",),
+}
+"""Fields of a training that only some methods read."""
 TAUGHT: tuple[Method, ...] = ("vanilla_kd", "minillm")
 """Methods with the teacher beside the student."""
 Reweighting = Literal["none", "static", "repeats", "dynamic", "dynamic_tokens"]
@@ -59,6 +66,17 @@ class ReweightingConfig(Config):
     normalization: Literal["per_token", "per_byte"] = Field(
         "per_token", description="what losses are compared per"
     )
+
+    def fingerprinted(self) -> dict[str, Any]:
+        """Only what the kind reads."""
+        read = {
+            "none": (),
+            "static": ("temperature", "clip", "normalization"),
+            "repeats": ("temperature", "clip", "normalization"),
+            "dynamic": ("temperature", "normalization"),
+            "dynamic_tokens": ("token_share",),
+        }[self.kind]
+        return _only(super().fingerprinted(), ("kind", *read))
 
 
 class OnPolicyConfig(Config):
@@ -148,3 +166,17 @@ class TrainingConfig(Config):
     eval_every_steps: Annotated[int | None, NOT_FINGERPRINTED] = Field(
         None, ge=1, description="steps between losses on held-out text; null: 20 times in all"
     )
+
+    def fingerprinted(self) -> dict[str, Any]:
+        """Only what the method and the schedule read: another's dial changes no result."""
+        fields = super().fingerprinted()
+        unread = [name for name, methods in READ_BY.items() if self.method not in methods]
+        if self.schedule != "wsd":
+            unread.append("decay_share")
+        if self.schedule == "constant":
+            unread.append("min_lr_ratio")
+        return _only(fields, [name for name in fields if name not in unread])
+
+
+def _only(fields: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {name: fields[name] for name in names}

@@ -57,7 +57,7 @@ class Supplements:
     """What a method takes beside the sequences.
 
     Args:
-        weights_M: Weight of each sequence, of any scale; None for equal ones.
+        weights_M: Weight of each sequence, of mean one; None for equal ones.
         teacher_losses_M: The teacher's loss of each sequence, nats per unit.
         num_units_M: Units that these are per; None for predicted tokens.
         token_losses: The teacher's loss of each token.
@@ -114,7 +114,8 @@ class Feed:
     ) -> Iterator[MicroBatch]:
         """One process's part of a global batch, in pieces.
 
-        Weights add up to one over the global batch, dynamic ones aside.
+        A sequence counts for its weight over the size of the global batch: a batch of heavy ones
+        counts for more than one of light ones, as in an epoch of all of them.
 
         Args:
             step: Its number; what the student draws depends on it.
@@ -126,7 +127,7 @@ class Feed:
         """
         weights_M = self.supplements.weights_M
         weights_G = np.ones(len(indices_G)) if weights_M is None else weights_M[indices_G]
-        weights_G = weights_G / weights_G.sum()
+        weights_G = weights_G / len(indices_G)
         mine, mine_weights = indices_G[rank::world], weights_G[rank::world]
         for begin in range(0, len(mine), size):
             part = slice(begin, begin + size)
@@ -156,7 +157,7 @@ class Feed:
         if extra.captured is not None:
             micro = replace(micro, soft=extra.captured.batch(indices, width))
         if extra.writing is not None:
-            writes = self.store.lengths[indices] >= extra.writing.prompt_tokens
+            writes = self.store.lengths[indices] > extra.writing.prompt_tokens
             micro = replace(
                 micro,
                 draws_BN=extra.writing.draws(indices, step),

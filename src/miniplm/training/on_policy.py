@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class Policy:
-    """The student as it writes: a copy of its weights, in the dtype of the matrix products.
+    """The student as it writes: a copy of its weights, in the dtype of its matrix products.
 
     Args:
         model: The student, on whatever device it is later; before it is wrapped or compiled.
@@ -40,7 +40,9 @@ class Policy:
     def __init__(
         self, model: "PreTrainedModel", dtype: torch.dtype, vocab_size: int, eos_id: int
     ) -> None:
-        self._model = copy.deepcopy(model).to(dtype).eval().requires_grad_(requires_grad=False)
+        self._model = copy.deepcopy(model).eval().requires_grad_(requires_grad=False)
+        for parameter in self._model.parameters():
+            parameter.data = parameter.to(dtype)  # not its buffers: rotary angles need float32
         self._vocab_size, self.eos_id = vocab_size, eos_id
 
     @torch.no_grad()
@@ -116,8 +118,8 @@ class OnPolicyLoss(StudentLoss):
         *,
         long_term: bool,
     ) -> None:
-        super().__init__(model, settings, teacher)
-        self._teacher_beside, self._policy = [teacher], policy
+        super().__init__(model, settings)
+        self._judge, self._policy = teacher, policy
         self._prompt_tokens, self._long_term = prompt_tokens, long_term
 
     def forward(self, batch: MicroBatch) -> LossSums:
@@ -126,7 +128,7 @@ class OnPolicyLoss(StudentLoss):
         hidden_BTD = hidden_states(self.model, judged.input_ids_BT)
         weight_VD, bias_V = output_layer(self.model)
         dtype = self._compute_dtype(hidden_BTD.device.type)
-        target = self._teacher_beside[0].targets(judged.input_ids_BT)
+        target = self._judge.targets(judged.input_ids_BT)
         teacher_BTE = target.hidden_ND.view(*hidden_BTD.shape[:2], -1)
         split = self._prompt_tokens - 1
         with torch.autocast(hidden_BTD.device.type, enabled=False):

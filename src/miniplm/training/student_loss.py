@@ -89,7 +89,7 @@ class StudentLoss(torch.nn.Module):
     Args:
         model: The student.
         settings: What its loss is made of.
-        teacher: Runs beside it, for vanilla KD; not a part of this module's parameters.
+        teacher: Runs beside it, for vanilla KD; its parameters are none of this module's.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class StudentLoss(torch.nn.Module):
         super().__init__()
         self.model = model
         self.settings = settings or LossSettings()
-        self._teacher = [teacher]  # in a list, or its parameters would be this module's
+        self._teacher = teacher
 
     def forward(self, batch: MicroBatch) -> LossSums:
         """sum_b weight_b * (mean over the targets of sequence b of its loss)."""
@@ -110,8 +110,7 @@ class StudentLoss(torch.nn.Module):
         device = hidden_BTD.device.type
         dtype = self._compute_dtype(device)
         hidden_ND = hidden_BTD.flatten(0, 1)
-        teacher = self._teacher[0]
-        soft = batch.soft if teacher is None else teacher.targets(batch.input_ids_BT)
+        soft = batch.soft if self._teacher is None else self._teacher.targets(batch.input_ids_BT)
         # ignored positions go along with weight 0: picking the others out would make tensors of
         # ever new sizes, which fragments memory on CPU and waits for the device on GPU
         mixture = self._mixture(batch.targets_BT.clamp(min=0).flatten(), soft)

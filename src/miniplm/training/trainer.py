@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from miniplm.errors import StoppedError, TrainingError
+from miniplm.errors import ModelError, StoppedError, TrainingError
 from miniplm.runtime.ahead import ahead
 from miniplm.runtime.allocator import keep_memory
 from miniplm.runtime.log import logger
@@ -197,7 +197,7 @@ class Trainer:
                 stop = self._all_agree(stopping())
                 if stop or self._is_due(state.step, self.config.checkpoint_every_steps):
                     self.checkpoints.save(self.student, self.optimizer, state, self.parallel)
-                if stop and state.step < self.num_steps:
+                if stop:
                     raise StoppedError(
                         f"{self.title}: stopped after step {state.step} of {self.num_steps}, which "
                         "is in a checkpoint; the same command goes on from there"
@@ -229,7 +229,10 @@ class Trainer:
         lr = self._lr(step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        loss, weight, squares = self._accumulate(batch.micro_batches)
+        try:
+            loss, weight, squares = self._accumulate(batch.micro_batches)
+        except ModelError as error:
+            raise TrainingError(self._cannot_go_on(step, str(error), batch.indices_G)) from error
         if self.student.settings.dynamic == "sequences":
             if not (math.isfinite(weight) and weight > 0):
                 reason = f"the dynamic weights of the batch add up to {weight:g}"
@@ -304,10 +307,11 @@ class Trainer:
     def _cannot_go_on(self, step: int, reason: str, indices: NDArray[np.int64]) -> str:
         found = self.checkpoints.complete()
         last = f"the last good checkpoint is {found[-1]}" if found else "there is no checkpoint yet"
-        shown = ", ".join(str(index) for index in indices[:8])
+        names = [self.feed.store.name_of(int(index)) for index in indices]
+        logger.error("the sequences (shard:row) of step %d: %s", step + 1, ", ".join(names))
+        shown = ", ".join(names[:4]) + (", ... (all are in the log)" if len(names) > 4 else "")
         return (
-            f"step {step + 1}: {reason}. The batch held the sequences at {shown}"
-            f"{', ...' if len(indices) > 8 else ''} of the training shards; {last}. "
+            f"step {step + 1}: {reason}. The batch held the sequences (shard:row) {shown}; {last}. "
             "Lower training.lr or look at these sequences."
         )
 
