@@ -13,7 +13,8 @@ from conftest import FAMILIES, random_rows, tiny_model, write_rows
 from miniplm.data.loader import SequenceStore
 from miniplm.data.order import EpochOrder
 from miniplm.data.shards import open_shards
-from miniplm.errors import ConfigError
+from miniplm.errors import ConfigError, TrainingError
+from miniplm.model import output_layer
 from miniplm.model_size import size_of
 from miniplm.training.checks import on_policy_faults
 from miniplm.training.compute import training_flops_per_token
@@ -292,6 +293,14 @@ def test_it_goes_on_from_a_checkpoint_bit_for_bit(store, tmp_path, monkeypatch):
     _, resumed = train(store, tmp_path / "resumed", checkpoint_every_steps=1)
     for mine, other in zip(resumed.parameters(), straight.parameters(), strict=True):
         assert torch.equal(mine, other)
+
+
+def test_a_student_that_cannot_write_any_more_is_named_with_its_step(store, tmp_path):
+    student = fresh()
+    with torch.no_grad():
+        output_layer(student.model)[0].fill_(torch.inf)
+    with pytest.raises(TrainingError, match=r"step 1: the logits .* not finite.*data_0:"):
+        train(store, tmp_path / "out", student)
 
 
 @pytest.mark.parametrize("long_term", [False, True])

@@ -1,7 +1,9 @@
 import json
 import math
+import os
 import re
 import shutil
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +15,7 @@ from miniplm.data.loader import IGNORED, SequenceStore, make_batch
 from miniplm.data.order import EpochOrder
 from miniplm.data.shards import open_shards
 from miniplm.data.tokenizer import train_tokenizer
-from miniplm.errors import ArtefactError, ConfigError, ModelError, TrainingError
+from miniplm.errors import ArtefactError, ConfigError, ModelError, StoppedError, TrainingError
 from miniplm.model import ModelConfig, ShapeConfig, build_model, model_config
 from miniplm.model_checks import check_shape
 from miniplm.model_size import model_size
@@ -389,3 +391,23 @@ def test_a_compiled_run_equals_the_plain_one(store, tmp_path):
         store, tmp_path / "compiled", config(budget=BudgetConfig(steps=3), compile=True)
     )
     np.testing.assert_allclose(plain, compiled, rtol=1e-4)
+
+
+def test_a_signal_in_the_last_step_stops_too(store, tmp_path, monkeypatch):
+    """Or the stages behind this one would go on until somebody kills them."""
+    step = Trainer._step
+
+    def signalled(self, number, batch):
+        if number == self.num_steps - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return step(self, number, batch)
+
+    monkeypatch.setattr(Trainer, "_step", signalled)
+    stopped, straight = tiny_model(), tiny_model()
+    with pytest.raises(StoppedError, match=r"stopped after step (\d+) of \1"):
+        run(stopped, store, tmp_path / "stopped")
+    monkeypatch.undo()
+    run(straight, store, tmp_path / "straight")
+    run(stopped, store, tmp_path / "stopped")  # nothing is left to do
+    for mine, other in zip(stopped.parameters(), straight.parameters(), strict=True):
+        assert torch.equal(mine, other)

@@ -1,10 +1,11 @@
 """MiniLLM's objective: the reverse KL divergence on text that the student wrote itself.
 
-With q the student, p the teacher and y the continuation that the student drew, the divergence of
-whole texts, KL(q || p), has the gradient (MiniLLM, arXiv 2306.08543, equations 3 to 6)
+With p the student, q the teacher and y the continuation that the student drew, the divergence of
+whole texts, KL(p || q), has the gradient (MiniLLM, arXiv 2306.08543, equations 3 to 6, where the
+letters stand the other way round)
 
-    sum_t  grad KL(q_t || p_t) - R_t * grad log q_t(y_t),
-    R_t = sum_(s > t) log p_s(y_s) / q_s(y_s)
+    sum_t  grad KL(p_t || q_t) - R_t * grad log p_t(y_t),
+    R_t = sum_(s > t) log q_s(y_s) / p_s(y_s)
 
 at positions t. The first part is exact, over the whole vocabulary; the second says what a token
 does to those that follow, and R_t is divided by their number, as in the paper.
@@ -42,7 +43,7 @@ class OutputLayer:
 
 
 class LinearReverseKL(torch.autograd.Function):
-    """sum_bt a_bt * KL(q_bt || p_bt), chunk by chunk, with the gradient of MiniLLM.
+    """sum_bt a_bt * KL(p_bt || q_bt), chunk by chunk, with the gradient of MiniLLM.
 
     Chunks go from the last position to the first, so that what follows a token is known when its
     gradient is made; no logits are kept, and none are made twice.
@@ -85,32 +86,19 @@ class LinearReverseKL(torch.autograd.Function):
         grad_weight = torch.zeros_like(weight_VD)
         grad_bias = None if bias_V is None else torch.zeros_like(bias_V)
         total = hidden_BTD.new_zeros((), dtype=torch.float32)
-        following = Following(num_sequences, hidden_BTD.device)
+        following = Following(num_sequences, hidden_BTD.device) if long_term else None
         steps = max(1, chunk_length(shared, hidden_BTD.device) // num_sequences)
         for end in range(num_positions, 0, -steps):
             part = slice(max(0, end - steps), end)
-            hidden_CD, teacher_CE = (
-                _chunk(student.hidden_BTD, part),
-                _chunk(teacher.hidden_BTD, part),
+            hidden_CD = _chunk(student.hidden_BTD, part)
+            loss, grad_CV = _loss_and_slopes(
+                student.logits(hidden_CD),
+                teacher.logits(_chunk(teacher.hidden_BTD, part)),
+                _chunk(ids_BT, part)[:, None],
+                _chunk(weights_BT, part).view(-1, num_sequences),
+                following,
             )
-            log_q_CV = student.logits(hidden_CD).log_softmax(dim=1)
-            log_ratio_CV = log_q_CV - teacher.logits(teacher_CE).log_softmax(dim=1)
-            q_CV = log_q_CV.exp_()
-            divergence_C1 = torch.linalg.vecdot(q_CV, log_ratio_CV)[:, None]
-            weights_C1 = _chunk(weights_BT, part)[:, None]
-            total += (divergence_C1 * weights_C1).sum()
-            ids_C1 = _chunk(ids_BT, part)[:, None]
-            rewards_SB = -log_ratio_CV.gather(1, ids_C1).view(-1, num_sequences)
-            # d KL / d logit = q * (log q / p - KL);  d log q(y) / d logit = [i = y] - q
-            slopes_CV = log_ratio_CV.sub_(divergence_C1)
-            if long_term:
-                later_SB = following.means(rewards_SB, _chunk(weights_BT, part).view_as(rewards_SB))
-                later_C1 = later_SB.reshape(-1, 1)
-                slopes_CV += later_C1
-            grad_CV = slopes_CV.mul_(q_CV)
-            if long_term:
-                grad_CV.scatter_add_(1, ids_C1, -later_C1)
-            grad_CV *= weights_C1
+            total += loss
             if grad_bias is not None:
                 grad_bias[:shared] += grad_CV.sum(dim=0)
             grad_low_CV = grad_CV.to(compute_dtype)
@@ -126,6 +114,30 @@ class LinearReverseKL(torch.autograd.Function):
         grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
         scaled_bias = None if grad_bias is None else grad_bias * grad
         return grad_hidden * grad, grad_weight * grad, scaled_bias, None, None, None, None, None
+
+
+def _loss_and_slopes(
+    logits_CV: torch.Tensor,
+    teacher_logits_CV: torch.Tensor,
+    ids_C1: torch.Tensor,
+    weights_SB: torch.Tensor,
+    following: "Following | None",
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Weighted divergences of a chunk, summed, and the gradient by its logits, `[C, V]`."""
+    log_p_CV = logits_CV.log_softmax(dim=1)
+    log_ratio_CV = log_p_CV - teacher_logits_CV.log_softmax(dim=1)
+    p_CV = log_p_CV.exp_()
+    divergence_C1 = torch.linalg.vecdot(p_CV, log_ratio_CV)[:, None]
+    weights_C1 = weights_SB.reshape(-1, 1)
+    loss = (divergence_C1 * weights_C1).sum()
+    rewards_SB = -log_ratio_CV.gather(1, ids_C1).view_as(weights_SB)
+    # d KL / d logit = p * (log p / q - KL);  d log p(y) / d logit = [i = y] - p
+    slopes_CV = log_ratio_CV.sub_(divergence_C1)
+    if following is None:
+        return loss, slopes_CV.mul_(p_CV).mul_(weights_C1)
+    later_C1 = following.means(rewards_SB, weights_SB).reshape(-1, 1)
+    slopes_CV.add_(later_C1).mul_(p_CV).scatter_add_(1, ids_C1, -later_C1)
+    return loss, slopes_CV.mul_(weights_C1)
 
 
 class Following:
@@ -144,7 +156,7 @@ class Following:
         """Mean of the rewards behind each position, 0 behind the last; takes chunks from the end.
 
         Args:
-            rewards_SB: log p / q of the ids of the chunk before the one given last.
+            rewards_SB: log q / p of the ids of the chunk before the one given last.
             weights_SB: 0 where a text has ended already.
 
         Example:
