@@ -32,6 +32,8 @@ _PUBLIC = {
     "score_with_models": "miniplm.scoring.scorer",
     "select_sequences": "miniplm.selection.selector",
     "export_corpus": "miniplm.export.exporter",
+    "generate_corpus": "miniplm.generation.generator",
+    "capture_shards": "miniplm.scoring.capture",
     "train_model": "miniplm.training.student",
     "evaluate_model": "miniplm.evaluation.held_out",
     "write_report": "miniplm.report.collect",

@@ -11,11 +11,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from miniplm.calibration import Calibration
 from miniplm.data.documents import estimate_bytes
 from miniplm.data.shards import ids_dtype
 from miniplm.data.text_costs import text_costs
 from miniplm.data.tokenizer import load_configured_tokenizer
+from miniplm.generation.config import GenerationConfig, num_new_tokens
+from miniplm.generation.cost import generation_cost
 from miniplm.manifest import read_manifest
 from miniplm.model import Dtype, ModelConfig, model_config, released_config
 from miniplm.model_size import ModelSize, model_size
@@ -24,7 +28,7 @@ from miniplm.road.road import Road
 from miniplm.road.step import Step
 from miniplm.runtime.memory import resident_bytes
 from miniplm.scaling.regime import TOKENS_PER_PARAM
-from miniplm.training.compute import training_flops_per_token
+from miniplm.training.compute import new_tokens, training_flops_per_token
 from miniplm.training.config import TAUGHT, TrainingConfig
 from miniplm.training.trainer import EVALUATIONS
 
@@ -35,7 +39,6 @@ MANY_EPOCHS = 4
 """The paper's data-limited setting repeats text four times."""
 
 _SCORE_BYTES_PER_ROW = 28
-_CAPTURED_BYTES_PER_TOKEN = 40
 _CAPTURING_TO_SCORING = 2.0
 _GENERATING_TO_SCORING = 8.0
 """Seconds of a token against those of scoring it: rough."""
@@ -270,19 +273,24 @@ class _Planner:
         )
 
     def _capture_cost(self, name: str) -> _Cost:
-        num_tokens = self._corpus_tokens(self.recipe.captures[name].corpus)
+        config = self.recipe.captures[name]
+        num_tokens = self._corpus_tokens(config.corpus)
         forward = self._forward_cost("teacher", num_tokens, self.recipe.scoring.dtype)
-        on_disk = _CAPTURED_BYTES_PER_TOKEN * num_tokens
+        on_disk = config.most_bytes_per_token(self._vocab_size()) * num_tokens
 
         def load() -> _Load:
             scoring = forward.load()
             return _Load(_CAPTURING_TO_SCORING * scoring.seconds, scoring.memory)
 
-        return replace(forward, num_bytes=on_disk, load=load)
+        return replace(forward, num_bytes=on_disk, load=load, note="at most so many bytes")
 
     def _generation_cost(self, name: str) -> _Cost:
+        config = self.recipe.generations[name]
+        num_rows, num_new = self._generated(config)
         num_tokens = self._corpus_tokens(name)
-        forward = self._forward_cost("teacher", num_tokens, self.recipe.scoring.dtype)
+        forward = self._forward_cost("teacher", num_rows * num_new, self.recipe.scoring.dtype)
+        cost = generation_cost(self._size("teacher"))
+        flops = num_rows * cost.flops(config.prompt_tokens, np.array([num_new]))
 
         def load() -> _Load:
             scoring = forward.load()
@@ -290,7 +298,16 @@ class _Planner:
 
         on_disk = num_tokens * self._bytes_per_id()
         note = "a token at a time; the hours are a rough guess"
-        return replace(forward, num_bytes=on_disk, load=load, note=note)
+        return replace(
+            forward, num_tokens=num_tokens, flops=flops, num_bytes=on_disk, load=load, note=note
+        )
+
+    def _generated(self, config: GenerationConfig) -> tuple[float, int]:
+        """Rows that are generated, and new tokens of each if no text ends early."""
+        length = self.recipe.packing.max_length
+        num_new = num_new_tokens(config.prompt_tokens, config.new_tokens, length, "generations")
+        num_rows = self._corpus_tokens(config.prompts) / length
+        return min(num_rows, (config.tokens or math.inf) / num_new), num_new
 
     def _state(self, step: Step) -> str:
         if step.is_complete:
@@ -301,8 +318,9 @@ class _Planner:
         student = self.recipe.students.get(name)
         size, training = self._size(name), self._training(name)
         num_tokens = self._budget_tokens(training, size)
-        available = self._available(student) if student else self.tokens[name]
-        per_param, epochs = num_tokens / size.num_params, num_tokens / max(1.0, available)
+        num_rows = num_tokens / self._tokens_per_row(training)
+        available = self._available_rows(student) if student else self._rows(self.tokens[name])
+        per_param, epochs = num_tokens / size.num_params, num_rows / max(1.0, available)
         self._judge(name, "student" if student else name, per_param, epochs)
         return _Cost(
             num_tokens,
@@ -313,10 +331,22 @@ class _Planner:
             f"{epochs:.1f} epochs",
         )
 
-    def _available(self, student: StudentConfig) -> float:
-        """Tokens of an epoch of the student's first corpus, over its share."""
-        corpus, share = next(iter(student.corpora.items()))
-        return self._corpus_tokens(corpus) / share
+    def _available_rows(self, student: StudentConfig) -> float:
+        """Rows of training after which the first of the student's corpora has been seen once."""
+        return min(
+            self._rows(self._corpus_tokens(corpus)) / share
+            for corpus, share in student.corpora.items()
+        )
+
+    def _rows(self, num_tokens: float) -> float:
+        return num_tokens / self.recipe.packing.max_length
+
+    def _tokens_per_row(self, training: TrainingConfig) -> int:
+        """Tokens that a student is trained on for each row."""
+        length = self.recipe.packing.max_length
+        if training.method != "minillm":
+            return length
+        return training.on_policy.prompt_tokens + new_tokens(training, length) - 1
 
     def _corpus_tokens(self, corpus: str) -> float:
         if corpus == CANDIDATES:
@@ -324,8 +354,9 @@ class _Planner:
         if corpus in self.recipe.selections:
             return self.tokens[CANDIDATES] * self.recipe.selections[corpus].ratio
         generation = self.recipe.generations[corpus]
-        prompts = self._corpus_tokens(generation.prompts)
-        return min(float(generation.tokens or prompts), prompts)
+        num_rows, num_new = self._generated(generation)
+        kept = generation.prompt_tokens - 1 if generation.keep_prompt else 0
+        return num_rows * (kept + num_new)
 
     def _training_flops(self, training: TrainingConfig, size: ModelSize) -> float:
         """FLOPs of training for a token."""
@@ -337,7 +368,7 @@ class _Planner:
     ) -> _Load:
         costs = self.calibration.training(self._shape(name), training)
         length = self.recipe.packing.max_length
-        steps = num_tokens / (training.global_batch_size * length)
+        steps = num_tokens / (training.global_batch_size * self._tokens_per_row(training))
         evaluations = (
             steps / training.eval_every_steps if training.eval_every_steps else EVALUATIONS
         )
@@ -393,4 +424,4 @@ class _Planner:
         if budget.flops is not None:
             return budget.flops / self._training_flops(training, size)
         assert budget.steps is not None
-        return float(budget.steps * training.global_batch_size * self.recipe.packing.max_length)
+        return float(budget.steps * training.global_batch_size * self._tokens_per_row(training))

@@ -76,7 +76,10 @@ def write_report(run: RunFiles, folder: Path) -> Outcome:
     content = collector.content()
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / PAGE_NAME, render_page(content))
-    tables = {"models": content.models, "held_out": content.held_out}
+    tables: dict[str, Sequence[ModelRow] | Sequence[HeldOutRow]] = {
+        "models": content.models,
+        "held_out": content.held_out,
+    }
     write_json(
         folder / "results.json",
         {name: [asdict(row) for row in rows] for name, rows in tables.items()},

@@ -37,3 +37,16 @@ class CaptureConfig(Config):
     def holds_counts(self) -> bool:
         """Whether weights are whole numbers of draws, of `entries` in all."""
         return self.method == "sampled" and self.temperature == 1
+
+    def most_bytes_per_token(self, vocab_size: int) -> int:
+        """On disk, where no id is drawn twice: a count, and an id and a weight for each entry.
+
+        Example:
+            >>> CaptureConfig(entries=50).most_bytes_per_token(50_257)
+            151
+            >>> CaptureConfig(entries=50, method="top_k").most_bytes_per_token(151_936)
+            301
+        """
+        count = 1 if self.entries <= 255 else 2
+        weight = count if self.holds_counts else 2
+        return count + self.entries * ((2 if vocab_size <= 1 << 16 else 4) + weight)
