@@ -11,7 +11,9 @@ import click
 
 from benchmarks import (
     export,
+    generation,
     machine,
+    methods,
     output_layer,
     scoring,
     selection,
@@ -30,7 +32,9 @@ STAGES = {
     "output-layer": output_layer,
     "select": selection,
     "export": export,
+    "generate": generation,
     "train": training,
+    "methods": methods,
 }
 
 
