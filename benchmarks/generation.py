@@ -9,7 +9,7 @@ from benchmarks.scoring import make_model
 from benchmarks.setting import Setting
 from miniplm.generation.decoding import continue_prompts
 from miniplm.generation.sampling import Sampling, draws
-from miniplm.runtime.allocator import keep_memory
+from miniplm.scoring.preparation import prepare_model
 
 WARM_UP_TOKENS = 8
 
@@ -50,8 +50,8 @@ def miniplm(
     clock: Clock, *, shape: str, vocab_size: int, batch: int, prompt_length: int, num_new: int
 ) -> float:
     """What the generate stage does with a batch; the id that ends a text is never drawn."""
-    keep_memory()
     model = make_model(shape, vocab_size, "bfloat16")
+    prepare_model(model)
     prompts_BP = _prompts(model, batch, prompt_length, vocab_size)
 
     def generate(count: int) -> int:

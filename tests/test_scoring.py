@@ -11,6 +11,7 @@ from miniplm.model import load_model
 from miniplm.model_checks import check_causal_head
 from miniplm.runtime.devices import place
 from miniplm.scoring.attention import NAME, use_blocked_attention
+from miniplm.scoring.attention import _attend_once as attend_once
 from miniplm.scoring.batches import length_buckets
 from miniplm.scoring.causal_attention import causal_attention
 from miniplm.scoring.config import ScoringConfig
@@ -392,6 +393,44 @@ def test_blocked_attention_serves_whole_models(family, monkeypatch):
         blocked = model(input_ids=ids, use_cache=False).logits
     assert len(calls) == model.config.num_hidden_layers
     assert (fused - blocked).abs().mean() < 0.02 * fused.abs().mean()
+
+
+@pytest.mark.parametrize("num_kv_heads", [6, 2, 1])
+def test_the_last_position_attends_to_all(num_kv_heads):
+    query, key = torch.randn(3, 6, 1, 8), torch.randn(3, num_kv_heads, 11, 8)
+    value = torch.randn_like(key)
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, scale=0.3, enable_gqa=True
+    )
+    torch.testing.assert_close(attend_once(query, key, value, 0.3), expected.transpose(1, 2))
+
+
+@pytest.mark.parametrize("num_kv_heads", [4, 2, 1])
+def test_blocked_attention_goes_on_from_a_cache(num_kv_heads, monkeypatch):
+    from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
+
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    config = AutoConfig.for_model(
+        "qwen2", vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=num_kv_heads, initializer_range=0.3,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    ids = torch.arange(1, 61).view(2, 30)
+    with torch.inference_mode():
+        exact = model(input_ids=ids, use_cache=False).logits[:, -1]
+        model.to(torch.bfloat16)
+        use_blocked_attention(model)
+        calls = []
+        monkeypatch.setattr(
+            "miniplm.scoring.attention._attend_once",
+            lambda *arguments: calls.append(1) or attend_once(*arguments),
+        )
+        cache = DynamicCache(config=config)
+        model(input_ids=ids[:, :-1], past_key_values=cache, use_cache=True)
+        found = model(input_ids=ids[:, -1:], past_key_values=cache, use_cache=True).logits[:, -1]
+    assert len(calls) == 2
+    assert (found - exact).norm() < 0.05 * exact.norm()
 
 
 def test_a_sliding_window_is_kept(monkeypatch):
