@@ -11,7 +11,10 @@ import click
 
 from benchmarks import (
     export,
+    generation,
     machine,
+    methods,
+    on_policy,
     output_layer,
     scoring,
     selection,
@@ -30,9 +33,13 @@ STAGES = {
     "output-layer": output_layer,
     "select": selection,
     "export": export,
+    "generate": generation,
     "train": training,
+    "methods": methods,
+    "minillm": on_policy,
 }
-
+_STUDENTS = ("generate", "train", "methods", "minillm")
+"""Stages that the small size leaves out unless they are named: a quarter of an hour."""
 
 _REPEATS = {"small": 2, "full": 3}
 
@@ -53,7 +60,8 @@ _REPEATS = {"small": 2, "full": 3}
     type=click.Choice(["small", "full"]),
     default="small",
     show_default=True,
-    help="small: under ten minutes on two cores. full: the sizes docs/performance.md quotes.",
+    help="small: the data path, under ten minutes on two cores; training and generating only if "
+    "named. full: all of it, in the sizes docs/performance.md quotes.",
 )
 @click.option(
     "--repeats",
@@ -76,7 +84,7 @@ def main(
     only: tuple[str, ...],
     out: Path,
 ) -> None:
-    """Measure the data path against the authors' way of doing it and against the machine's limit.
+    """Measure each stage against the authors' way, or a library's, and the machine's limit.
 
     Contenders take turns, every run in a process of its own. Close everything else first.
     """
@@ -85,7 +93,7 @@ def main(
     with tempfile.TemporaryDirectory(prefix="miniplm-bench-") as folder:
         setting = Setting(data, Path(folder), size, run)  # type: ignore[arg-type]
         for stage, module in STAGES.items():
-            if only and stage not in only and stage != "machine":
+            if not _is_wanted(stage, only, size):
                 continue
             for bench in module.benches(setting):
                 results.append(measure(bench, repeats or _REPEATS[size], _say))
@@ -93,6 +101,12 @@ def main(
     print_table(results)
     (out / "ratios.svg").write_text(ratios_svg(results), encoding="utf-8")
     click.echo(f"\n{out / 'results.json'}, {out / 'ratios.svg'}")
+
+
+def _is_wanted(stage: str, only: tuple[str, ...], size: str) -> bool:
+    if only:
+        return stage in (*only, "machine")
+    return size == "full" or stage not in _STUDENTS
 
 
 def _say(message: str) -> None:

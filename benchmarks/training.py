@@ -16,6 +16,7 @@ from miniplm.model import ModelConfig, build_model, model_config
 from miniplm.model_size import TRAINING_TO_FORWARD, size_of
 from miniplm.training.config import TrainingConfig
 from miniplm.training.feed import Feed
+from miniplm.training.metrics import METRICS_NAME, read_metrics
 from miniplm.training.student_loss import StudentLoss
 from miniplm.training.trainer import Trainer
 
@@ -31,10 +32,15 @@ SHAPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 """The latter is the paper's; its vocabulary is that of Qwen."""
 
+WARM_UP_STEPS = 2
+"""Steps that the clock leaves out."""
 
-def prepare(_: Clock, *, folder: str, vocab_size: int, length: int, **_others: Any) -> None:
-    """Full rows of random ids as token shards."""
-    count = 512
+
+def prepare(
+    _: Clock, *, folder: str, vocab_size: int, length: int, batch: int, steps: int, **_others: Any
+) -> None:
+    """Full rows of random ids as token shards, one for each place in each step."""
+    count = (steps + WARM_UP_STEPS) * batch
     rows = np.random.default_rng(0).integers(1, vocab_size, (count, length + 1))
     sidecar = make_sidecar(
         np.arange(count, dtype=np.int64),
@@ -49,8 +55,10 @@ def prepare(_: Clock, *, folder: str, vocab_size: int, length: int, **_others: A
     )  # fmt: skip
 
 
-def _model(shape: str, vocab_size: int, length: int) -> Any:
-    config = ModelConfig.model_validate({"shape": {"family": "qwen2", **SHAPES[shape]}})
+def fresh_model(shape: str, vocab_size: int, length: int, **changes: Any) -> Any:
+    """A model of one of `SHAPES`, with changes."""
+    fields = {"family": "qwen2", **SHAPES[shape], **changes}
+    config = ModelConfig.model_validate({"shape": fields})
     return build_model(model_config(config, vocab_size, length), 0)
 
 
@@ -73,22 +81,22 @@ def trainer_of_transformers(
             return {"input_ids": ids, "labels": ids}
 
     class Timing(TrainerCallback):
-        """Starts the clock after two steps."""
+        """Starts the clock when all is warm."""
 
         def on_step_end(self, _args: Any, state: Any, _control: Any, **_kwargs: Any) -> None:
-            if state.global_step == 2:
+            if state.global_step == WARM_UP_STEPS:
                 clock.__enter__()
 
-    model = _model(shape, vocab_size, length)
+    model = fresh_model(shape, vocab_size, length)
     arguments = TrainingArguments(
-        output_dir=str(Path(folder) / "theirs"), max_steps=steps + 2, bf16=True,
+        output_dir=str(Path(folder) / "theirs"), max_steps=steps + WARM_UP_STEPS, bf16=True,
         per_device_train_batch_size=batch, optim="adamw_torch_fused", save_strategy="no",
         report_to=[], disable_tqdm=True, logging_strategy="no", dataloader_pin_memory=False,
         use_cpu=not torch.cuda.is_available(),
     )  # fmt: skip
     TheirTrainer(model=model, args=arguments, train_dataset=Rows(), callbacks=[Timing()]).train()
     clock.__exit__(None, None, None)
-    return _count(clock, model, length, steps * batch * length)
+    return count_tokens(clock, model, length, steps * batch * length)
 
 
 def ours(
@@ -104,31 +112,47 @@ def ours(
 ) -> float:
     """Our loop, from shards, with its metrics file."""
     store = SequenceStore(open_shards(Path(folder) / "shards"))
-    model = _model(shape, vocab_size, length)
-    target = Path(folder) / "ours"
-    shutil.rmtree(target, ignore_errors=True)
-    config = TrainingConfig(
-        budget={"steps": steps + 2}, global_batch_size=batch, micro_batch_size=batch,
-        warmup_steps=1, checkpoint_every_steps=10**6, compile=compiled,
-    )  # fmt: skip
+    model = fresh_model(shape, vocab_size, length)
     feed = Feed(store, EpochOrder(len(store), 0))
-    trainer = Trainer(StudentLoss(model), feed, config, target, seed=0, flops_per_token=1.0)
-    step = trainer._step
+    config = training_config(batch, steps, compile=compiled)
+    time_steps(clock, Trainer(StudentLoss(model), feed, config, Path(folder) / "ours", **RUN))
+    return count_tokens(clock, model, length, steps * batch * length)
+
+
+RUN: dict[str, Any] = {"seed": 0, "flops_per_token": 1.0}
+"""What a trainer is told that has no part in its speed."""
+
+
+def training_config(batch: int, steps: int, **settings: Any) -> TrainingConfig:
+    """One micro-batch a step, and a line of metrics for each."""
+    return TrainingConfig(
+        budget={"steps": steps + WARM_UP_STEPS}, global_batch_size=batch, micro_batch_size=batch,
+        warmup_steps=1, checkpoint_every_steps=10**6, log_every_steps=1, **settings,
+    )  # fmt: skip
+
+
+def time_steps(clock: Clock, trainer: Trainer) -> None:
+    """Train from the start, timing all steps after the first few, and the wait for their data."""
+    shutil.rmtree(trainer.folder, ignore_errors=True)
+    step, last = trainer._step, trainer.num_steps - 1
 
     def timed(number: int, batch: Any) -> Any:
-        if number == 2:
+        if number == WARM_UP_STEPS:
             clock.__enter__()
         facts = step(number, batch)
-        if number == steps + 1:
+        if number == last:
             clock.__exit__(None, None, None)
         return facts
 
     trainer._step = timed  # type: ignore[method-assign]
     trainer.train()
-    return _count(clock, model, length, steps * batch * length)
+    lines = read_metrics(trainer.folder / METRICS_NAME)[WARM_UP_STEPS + 1 :]
+    waited = sum(line["seconds_waiting_for_data"] for line in lines)
+    clock.facts["share_waiting_for_data"] = waited / clock.seconds
 
 
-def _count(clock: Clock, model: Any, length: int, num_tokens: int) -> float:
+def count_tokens(clock: Clock, model: Any, length: int, num_tokens: int) -> float:
+    """The tokens, after FLOPs of training on them are put down."""
     flops = TRAINING_TO_FORWARD * size_of(model, length).forward_flops_per_token * num_tokens
     clock.facts["flops_per_second"] = flops / clock.seconds
     return float(num_tokens)

@@ -10,7 +10,10 @@ from benchmarks.harness import Bench, Clock, Contender, Result, Run, measure
 from benchmarks.plot import ratios_svg
 from benchmarks.setting import Setting
 
-STAGES = ("machine", "tokenization", "scoring", "output_layer", "selection", "export", "training")
+STAGES = (
+    "machine", "tokenization", "scoring", "output_layer", "selection", "export", "generation",
+    "training", "methods",
+)  # fmt: skip
 
 
 def run(amount, seconds):

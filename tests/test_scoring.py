@@ -10,8 +10,10 @@ from miniplm.errors import ArtefactError, ModelError
 from miniplm.model import load_model
 from miniplm.model_checks import check_causal_head
 from miniplm.runtime.devices import place
-from miniplm.scoring.attention import NAME, causal_attention, use_blocked_attention
+from miniplm.scoring.attention import NAME, use_blocked_attention
+from miniplm.scoring.attention import _attend_once as attend_once
 from miniplm.scoring.batches import length_buckets
+from miniplm.scoring.causal_attention import causal_attention
 from miniplm.scoring.config import ScoringConfig
 from miniplm.scoring.forward import token_log_probs
 from miniplm.scoring.log_probs import TILES, target_log_probs
@@ -337,6 +339,43 @@ def test_blocked_attention_equals_causal_attention_in_float64(length, heads):
     torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize(("length", "heads"), [(1, 3), (127, 2), (128, 9), (300, 5), (1024, 10)])
+def test_gradients_of_blocked_attention_equal_those_of_autograd(length, heads):
+    generator = torch.Generator().manual_seed(length)
+    query, key, value, grad = torch.randn(4, heads, length, 16, generator=generator)
+    given = [each.requires_grad_() for each in (query, key, value)]
+    found = torch.autograd.grad(causal_attention(*given, 0.3), given, grad)
+    exact = [each.detach().double().requires_grad_() for each in given]
+    expected = torch.nn.functional.scaled_dot_product_attention(*exact, is_causal=True, scale=0.3)
+    for mine, theirs in zip(
+        found, torch.autograd.grad(expected, exact, grad.double()), strict=True
+    ):
+        torch.testing.assert_close(mine.double(), theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_blocked_attention_keeps_the_contract_of_an_operator():
+    query, key, value = (each.requires_grad_() for each in torch.randn(3, 2, 140, 8))
+    torch.library.opcheck(causal_attention, (query, key, value, 0.3))
+
+
+def test_blocked_attention_learns_under_autocast_as_the_fused_one_does(monkeypatch):
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    ids = torch.arange(1, 61).view(2, 30)
+
+    def gradients(way):
+        model = tiny_model()
+        if way == "blocked":
+            use_blocked_attention(model, torch.bfloat16)
+            assert model.config._attn_implementation == NAME
+        with torch.autocast("cpu", torch.bfloat16, enabled=way != "exact"):
+            model(input_ids=ids, labels=ids, use_cache=False).loss.backward()
+        return torch.cat([each.grad.flatten() for each in model.parameters()])
+
+    exact, fused, blocked = (gradients(way) for way in ("exact", "fused", "blocked"))
+    assert (fused - exact).norm() > 0
+    assert (blocked - exact).norm() < 1.5 * (fused - exact).norm()
+
+
 @pytest.mark.parametrize("family", ["qwen2", "llama", "gpt_neox"])
 def test_blocked_attention_serves_whole_models(family, monkeypatch):
     monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
@@ -354,6 +393,44 @@ def test_blocked_attention_serves_whole_models(family, monkeypatch):
         blocked = model(input_ids=ids, use_cache=False).logits
     assert len(calls) == model.config.num_hidden_layers
     assert (fused - blocked).abs().mean() < 0.02 * fused.abs().mean()
+
+
+@pytest.mark.parametrize("num_kv_heads", [6, 2, 1])
+def test_the_last_position_attends_to_all(num_kv_heads):
+    query, key = torch.randn(3, 6, 1, 8), torch.randn(3, num_kv_heads, 11, 8)
+    value = torch.randn_like(key)
+    expected = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, scale=0.3, enable_gqa=True
+    )
+    torch.testing.assert_close(attend_once(query, key, value, 0.3), expected.transpose(1, 2))
+
+
+@pytest.mark.parametrize("num_kv_heads", [4, 2, 1])
+def test_blocked_attention_goes_on_from_a_cache(num_kv_heads, monkeypatch):
+    from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache
+
+    monkeypatch.setattr("torch.cpu._is_amx_tile_supported", lambda: False)
+    config = AutoConfig.for_model(
+        "qwen2", vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, num_key_value_heads=num_kv_heads, initializer_range=0.3,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    ids = torch.arange(1, 61).view(2, 30)
+    with torch.inference_mode():
+        exact = model(input_ids=ids, use_cache=False).logits[:, -1]
+        model.to(torch.bfloat16)
+        use_blocked_attention(model)
+        calls = []
+        monkeypatch.setattr(
+            "miniplm.scoring.attention._attend_once",
+            lambda *arguments: calls.append(1) or attend_once(*arguments),
+        )
+        cache = DynamicCache(config=config)
+        model(input_ids=ids[:, :-1], past_key_values=cache, use_cache=True)
+        found = model(input_ids=ids[:, -1:], past_key_values=cache, use_cache=True).logits[:, -1]
+    assert len(calls) == 2
+    assert (found - exact).norm() < 0.05 * exact.norm()
 
 
 def test_a_sliding_window_is_kept(monkeypatch):

@@ -385,6 +385,7 @@ def test_a_bfloat16_run_follows_the_float32_one(store, tmp_path):
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch compiles through its own past
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # which it looks at itself
 def test_a_compiled_run_equals_the_plain_one(store, tmp_path):
     plain = losses_of(store, tmp_path / "plain", config(budget=BudgetConfig(steps=3)))
     compiled = losses_of(

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from transformers.cache_utils import DynamicCache
 
 from miniplm.errors import ModelError
-from miniplm.generation.cache import roomy_cache
 from miniplm.generation.sampling import Sampling, choose
 from miniplm.model import output_layer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-    from transformers.cache_utils import Cache
 
 
 @torch.inference_mode()
@@ -53,7 +52,7 @@ def continue_prompts(
     lengths_B = torch.full((num_prompts,), num_new, device=model.device)
     draws_BN = draws_BN.to(model.device)
     live = torch.arange(num_prompts, device=model.device)  # rows that go on
-    cache = roomy_cache(model, prompts_BP.shape[1] + num_new - 1)
+    cache = DynamicCache(config=model.config)
     ids = prompts_BP.to(model.device)
     finite = torch.ones((), dtype=torch.bool, device=model.device)
     for step in range(num_new):
@@ -80,7 +79,9 @@ def continue_prompts(
     return [row[:length] for row, length in zip(made_BN.cpu().numpy(), lengths, strict=True)]
 
 
-def _next_logits(model: "PreTrainedModel", ids_BT: torch.Tensor, cache: "Cache") -> torch.Tensor:
+def _next_logits(
+    model: "PreTrainedModel", ids_BT: torch.Tensor, cache: DynamicCache
+) -> torch.Tensor:
     """Logits behind the last of some ids that follow what is in the cache, `[B, V]`."""
     output = model.base_model(input_ids=ids_BT, use_cache=True, **{_cache_name(model): cache})
     weight_VD, bias_V = output_layer(model)

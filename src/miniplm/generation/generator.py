@@ -21,9 +21,9 @@ from miniplm.generation.teacher import Teacher
 from miniplm.manifest import Outcome
 from miniplm.model_checks import check_scorer
 from miniplm.model_size import size_of
-from miniplm.runtime.allocator import keep_memory
 from miniplm.runtime.log import logger
 from miniplm.runtime.progress import Advance, progress
+from miniplm.scoring.preparation import prepare_model
 from miniplm.scoring.scorer import ScoringModel
 
 NEW_COLUMN = "num_generated"
@@ -64,8 +64,7 @@ def generate_corpus(
     )
     info = shards[0].info
     check_scorer(scorer.model, info.vocab_size, info.max_length, scorer.name)
-    if scorer.model.device.type == "cpu":
-        keep_memory()
+    prepare_model(scorer.model)
     teacher = Teacher(scorer, config, num_new, seed)
     places = [np.flatnonzero(shard.lengths >= config.prompt_tokens) for shard in shards]
     num_rows, num_prompts = sum(len(shard) for shard in shards), sum(map(len, places))

@@ -55,23 +55,33 @@ def compile_models(
     started = time.monotonic()
     try:
         for model in models:
-            _compile_layers(model)
+            compile_layers(model, dynamic=True)
         first()
     except RuntimeError as error:  # of which the compilers' errors are, and running out of memory
         reason = str(error).strip().partition("\n")[0][:200]
         logger.warning("scoring goes on without compiling, which failed: %s", reason)
         for model in models:
-            _compile_layers(model, undo=True)
+            _undo_compiling(model)
         tuning = replace(tuning, compiled=False)
     return tuning, time.monotonic() - started
 
 
-def _compile_layers(model: "PreTrainedModel", *, undo: bool = False) -> None:
-    """Compile the layers of a model in place; layers of one kind are compiled once."""
-    for blocks in model.modules():
-        if isinstance(blocks, torch.nn.ModuleList):
-            for block in blocks:
-                if undo:
-                    block._compiled_call_impl = None
-                else:
-                    block.compile(dynamic=True)
+def compile_layers(model: torch.nn.Module, *, dynamic: bool | None = None) -> None:
+    """Compile the layers of a model in place; layers of one kind are compiled once.
+
+    Args:
+        model: Compiles when it is first run.
+        dynamic: As in `torch.compile`: whether for all shapes at once.
+    """
+    for layer in _layers(model):
+        layer.compile(dynamic=dynamic)
+
+
+def _undo_compiling(model: torch.nn.Module) -> None:
+    for layer in _layers(model):
+        layer._compiled_call_impl = None
+
+
+def _layers(model: torch.nn.Module) -> list[torch.nn.Module]:
+    lists = [module for module in model.modules() if isinstance(module, torch.nn.ModuleList)]
+    return [layer for layers in lists for layer in layers]

@@ -14,6 +14,9 @@ import torch
 from miniplm.scoring.log_probs import chunk_length
 from miniplm.training.targets import Mixture
 
+_LOGITS_ON_CPU = 1 << 23
+"""Logits at a time: products of more positions are quicker, which is more than a cache saves."""
+
 
 class LinearCrossEntropy(torch.autograd.Function):
     """sum_n a_n * sum_i w_ni * -log p_ni, chunk by chunk; p = softmax(hidden @ weight.T + bias).
@@ -46,14 +49,20 @@ class LinearCrossEntropy(torch.autograd.Function):
         """
         hidden = hidden_ND.to(compute_dtype)
         weight = weight_VD.to(compute_dtype)
-        chunk = chunk_length(len(weight), hidden.device)
+        chunk = min(len(hidden), chunk_length(len(weight), hidden.device, _LOGITS_ON_CPU))
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight_VD)
         grad_bias = None if bias_V is None else torch.zeros_like(bias_V)
         total = hidden.new_zeros((), dtype=torch.float32)
+        # made once: on a CPU fresh pages cost more than the arithmetic on them
+        low = hidden.new_empty((chunk, len(weight)))
+        high = low if compute_dtype == torch.float32 else low.float()
+        product_VD = torch.empty_like(weight)
         for begin in range(0, len(hidden), chunk):
             part = slice(begin, min(begin + chunk, len(hidden)))
-            logits_CV = torch.mm(hidden[part], weight.t()).float()
+            low_CV, logits_CV = low[: part.stop - begin], high[: part.stop - begin]
+            torch.mm(hidden[part], weight.t(), out=low_CV)
+            _convert(low_CV, logits_CV)
             if bias_V is not None:
                 logits_CV += bias_V
             logits_CV -= logits_CV.amax(dim=1, keepdim=True)
@@ -69,9 +78,9 @@ class LinearCrossEntropy(torch.autograd.Function):
                 each.subtract(grad_CV, share * weights_C1)
             if grad_bias is not None:
                 grad_bias += grad_CV.sum(dim=0)
-            grad_low_CV = grad_CV.to(compute_dtype)
-            torch.mm(grad_low_CV, weight, out=grad_hidden[part])
-            grad_weight += torch.mm(grad_low_CV.t(), hidden[part])
+            _convert(grad_CV, low_CV)
+            torch.mm(low_CV, weight, out=grad_hidden[part])
+            grad_weight += torch.mm(low_CV.t(), hidden[part], out=product_VD)
         ctx.save_for_backward(grad_hidden.to(hidden_ND.dtype), grad_weight, grad_bias)
         return total
 
@@ -81,3 +90,9 @@ class LinearCrossEntropy(torch.autograd.Function):
         grad_hidden, grad_weight, grad_bias = ctx.saved_tensors
         scaled_bias = None if grad_bias is None else grad_bias * grad
         return grad_hidden * grad, grad_weight * grad, scaled_bias, None, None, None
+
+
+def _convert(source: torch.Tensor, target: torch.Tensor) -> None:
+    """Write numbers in another dtype; the same dtype means the same memory here."""
+    if source.dtype != target.dtype:
+        target.copy_(source)

@@ -16,6 +16,7 @@ from miniplm.data.loader import IGNORED
 from miniplm.generation.decoding import continue_prompts
 from miniplm.generation.sampling import Sampling
 from miniplm.model import hidden_states, output_layer
+from miniplm.scoring.attention import use_blocked_attention
 from miniplm.training.objective import LinearCrossEntropy
 from miniplm.training.reverse_kl import LinearReverseKL, OutputLayer
 from miniplm.training.student_loss import LossSettings, LossSums, MicroBatch, StudentLoss
@@ -62,7 +63,7 @@ class Policy:
         Raises:
             ModelError: The logits are not finite.
         """
-        self._model.to(prompts_BP.device)
+        use_blocked_attention(self._model.to(prompts_BP.device))
         ours, theirs = list(self._model.parameters()), list(model.parameters())
         torch._foreach_copy_(ours, theirs)
         with torch.autocast(prompts_BP.device.type, enabled=False):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from miniplm.model import hidden_states, output_layer
+from miniplm.scoring.attention import use_blocked_attention
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -29,6 +30,7 @@ class DenseTeacher:
 
     def __init__(self, model: "PreTrainedModel", vocab_size: int) -> None:
         self.model = model.eval().requires_grad_(requires_grad=False)
+        use_blocked_attention(self.model)
         self.vocab_size = vocab_size
 
     @torch.no_grad()

@@ -20,6 +20,8 @@ from miniplm.runtime.allocator import keep_memory
 from miniplm.runtime.log import logger
 from miniplm.runtime.progress import Advance, progress
 from miniplm.runtime.signals import stop_requests
+from miniplm.scoring.attention import use_blocked_attention
+from miniplm.scoring.preparation import compile_layers
 from miniplm.training.budget import budget_steps
 from miniplm.training.checkpoint import Checkpoints, TrainingState
 from miniplm.training.config import TrainingConfig
@@ -114,10 +116,11 @@ class Trainer:
             )
         if self.parallel.device.type == "cpu":
             keep_memory()
+            use_blocked_attention(student.model, getattr(torch, config.precision))
         if config.activation_checkpointing:
             student.model.gradient_checkpointing_enable({"use_reentrant": False})
         if config.compile:
-            student.model.base_model.compile()
+            compile_layers(student.model)
         self.module = self.parallel.wrap(student)
         self.optimizer = make_optimizer(self.module, config)
         self.checkpoints = Checkpoints(
