@@ -17,11 +17,19 @@ WORKER = Path(__file__).parent / "training_worker.py"
 STEPS = 9
 
 
-def train(shards, folder, *, processes=1, parallel="ddp", micro_batch=8, stop_after=0):
+def train(
+    shards, folder, *, method="dynamic", processes=1, parallel="ddp", micro_batch=8, stop_after=0
+):
     """Run the worker in so many processes, until it stops itself or is done."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     start = [sys.executable, *(launcher if processes > 1 else [])]
-    arguments = [str(shards), str(folder), parallel, *map(str, (micro_batch, STEPS, stop_after))]
+    arguments = [
+        str(shards),
+        str(folder),
+        method,
+        parallel,
+        *map(str, (micro_batch, STEPS, stop_after)),
+    ]
     done = subprocess.run(
         [*start, str(WORKER), *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)},
@@ -52,7 +60,8 @@ def assert_same_run(folder, other):
         torch.testing.assert_close(ours[name], value, atol=2e-4, rtol=1e-3)
     curves = [read_metrics(f / "metrics.jsonl") for f in (folder, other)]
     assert [r["step"] for r in curves[0]] == [r["step"] for r in curves[1]] == [*range(STEPS + 1)]
-    for key in ("loss", "grad_norm", "effective_sample_size", "held_out_loss"):
+    measured = {"loss", "grad_norm", "effective_sample_size", "held_out_loss"}
+    for key in measured & set().union(*curves[0]):
         values = [[record[key] for record in curve if key in record] for curve in curves]
         np.testing.assert_allclose(values[0], values[1], rtol=2e-3)
     tokens = [[record["num_tokens"] for record in curve] for curve in curves]
@@ -82,3 +91,14 @@ def test_a_run_goes_from_one_process_to_two_and_back(shards, straight, tmp_path,
     train(shards, tmp_path, processes=2, parallel=parallel, stop_after=6)
     train(shards, tmp_path)
     assert_same_run(tmp_path, straight)
+
+
+@pytest.mark.parametrize("method", ["vanilla_kd", "minillm"])
+def test_a_teacher_beside_the_student_works_in_each_process(shards, tmp_path, method):
+    """DDP for both; FSDP where it can: minillm needs the whole student."""
+    alone = tmp_path / "alone"
+    train(shards, alone, method=method)
+    for parallel in ("ddp", "fsdp") if method == "vanilla_kd" else ("ddp",):
+        together = tmp_path / parallel
+        train(shards, together, method=method, processes=2, parallel=parallel, micro_batch=4)
+        assert_same_run(together, alone)

@@ -1,7 +1,7 @@
 """What each process of test_parallel does: trains a tiny model and writes its weights down.
 
-Arguments: folder of token shards, output folder, ddp or fsdp, sequences of a micro-batch, steps in
-all, steps to stop after.
+Arguments: folder of token shards, output folder, dynamic, vanilla_kd or minillm, ddp or fsdp,
+sequences of a micro-batch, steps in all, steps to stop after.
 """
 
 import os
@@ -20,9 +20,11 @@ from miniplm.data.order import EpochOrder
 from miniplm.data.shards import open_shards
 from miniplm.errors import StoppedError
 from miniplm.training.config import TrainingConfig
-from miniplm.training.feed import Feed, Supplements
+from miniplm.training.feed import Feed, Supplements, Writing
 from miniplm.training.held_out import HeldOut
+from miniplm.training.on_policy import OnPolicyLoss, Policy
 from miniplm.training.student_loss import LossSettings, StudentLoss
+from miniplm.training.teacher import DenseTeacher
 from miniplm.training.trainer import Trainer
 
 
@@ -38,23 +40,34 @@ class StopsItself(EpochOrder):
         return super().batch(step, size)
 
 
-def main(shards, folder, parallel, micro_batch, num_steps, stop_after):
+def method_of(name, store):
+    """A student by some method, and what it takes beside the sequences."""
+    model = tiny_model()
+    if name == "dynamic":
+        losses = torch.linspace(3, 6, len(store)).double().numpy()
+        settings = LossSettings(dynamic="sequences", temperature=0.5)
+        return StudentLoss(model, settings), Supplements(teacher_losses_M=losses)
+    teacher = DenseTeacher(tiny_model("llama", seed=7), store.vocab_size)
+    if name == "vanilla_kd":
+        return StudentLoss(model, LossSettings(0.5), teacher), Supplements()
+    policy = Policy(model, torch.float32, store.vocab_size, store.eos_id)
+    student = OnPolicyLoss(model, LossSettings(0.5), teacher, policy, 6, long_term=True)
+    return student, Supplements(writing=Writing(6, 10, seed=3))
+
+
+def main(shards, folder, method, parallel, micro_batch, num_steps, stop_after):
     torch.set_num_threads(1)
     store = SequenceStore(open_shards(Path(shards)))
-    teacher_losses = torch.linspace(3, 6, len(store)).double().numpy()
     config = TrainingConfig(
         budget={"steps": num_steps}, lr=1e-2, warmup_steps=2, global_batch_size=8,
         precision="float32", log_every_steps=1, checkpoint_every_steps=100, eval_every_steps=3,
-        micro_batch_size=micro_batch, parallel=parallel, reweighting={"kind": "dynamic"},
+        micro_batch_size=micro_batch, parallel=parallel,
+        reweighting={"kind": "dynamic" if method == "dynamic" else "none"},
     )  # fmt: skip
     order = StopsItself(len(store), seed=5, stop_after=stop_after)
+    student, supplements = method_of(method, store)
     trainer = Trainer(
-        StudentLoss(tiny_model(), LossSettings(dynamic="sequences", temperature=0.5)),
-        Feed(
-            store,
-            order,
-            Supplements(teacher_losses_M=teacher_losses),
-        ),
+        student, Feed(store, order, supplements),
         config, Path(folder), seed=5, flops_per_token=1.0, held_out=HeldOut(store, 7),
     )  # fmt: skip
     try:
@@ -73,8 +86,8 @@ def main(shards, folder, parallel, micro_batch, num_steps, stop_after):
 
 
 if __name__ == "__main__":
-    shards, folder, parallel, *numbers = sys.argv[1:]
+    shards, folder, method, parallel, *numbers = sys.argv[1:]
     try:
-        main(shards, folder, parallel, *map(int, numbers))
+        main(shards, folder, method, parallel, *map(int, numbers))
     finally:
         PartialState().destroy_process_group()
