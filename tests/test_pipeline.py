@@ -42,7 +42,7 @@ def results(run_dir):
 
 
 def content_of(path):
-    if path.name == "manifest.json":
+    if path.name in ("manifest.json", "results.json"):
         return without_times(json.loads(path.read_text()))
     if path.name == "metrics.jsonl":
         return [without_times(json.loads(line)) for line in path.read_text().splitlines()]
@@ -52,7 +52,7 @@ def content_of(path):
 def without_times(value):
     if isinstance(value, dict):
         return {k: without_times(v) for k, v in value.items() if k not in TIMES}
-    return value
+    return [without_times(v) for v in value] if isinstance(value, list) else value
 
 
 @pytest.fixture(scope="module")
