@@ -1,33 +1,26 @@
-"""On-policy distillation: TRL's trainers and ours, with the same models, prompts and lengths."""
+"""On-policy distillation: TRL's trainer and ours, with the same models, prompts and lengths."""
 
-import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks import training
 from benchmarks.harness import Bench, Clock, Contender
 from benchmarks.setting import Setting
-from benchmarks.training import SHAPES, prepare
 from miniplm.data.loader import SequenceStore
 from miniplm.data.order import EpochOrder
 from miniplm.data.shards import open_shards
-from miniplm.model import ModelConfig, build_model, model_config
-from miniplm.training.config import TrainingConfig
 from miniplm.training.feed import Feed, Supplements, Writing
 from miniplm.training.on_policy import OnPolicyLoss, Policy
 from miniplm.training.student_loss import LossSettings
 from miniplm.training.teacher import DenseTeacher
 from miniplm.training.trainer import Trainer
 
-__all__ = ["benches", "gkd_of_trl", "ours", "prepare"]
-
 
 def _model(layers: int, vocab_size: int, length: int) -> Any:
-    shape = {**SHAPES["10M student"], "num_layers": layers}
-    config = ModelConfig.model_validate({"shape": {"family": "qwen2", **shape}})
-    model = build_model(model_config(config, vocab_size, length), layers)
+    model = training.fresh_model("10M student", vocab_size, length, num_layers=layers)
     model.generation_config.eos_token_id = 0
     return model
 
@@ -51,14 +44,15 @@ def gkd_of_trl(
         }  # fmt: skip
 
     class Timing(TrainerCallback):
-        """Starts the clock after a step."""
+        """Starts the clock when all is warm."""
 
         def on_step_end(self, _args: Any, state: Any, _control: Any, **_kwargs: Any) -> None:
-            if state.global_step == 1:
+            if state.global_step == training.WARM_UP_STEPS:
                 clock.__enter__()
 
     arguments = GKDConfig(
-        output_dir=str(Path(folder) / "theirs"), max_steps=steps + 1, bf16=True,
+        output_dir=str(Path(folder) / "theirs"), bf16=True,
+        max_steps=steps + training.WARM_UP_STEPS,
         per_device_train_batch_size=batch, optim="adamw_torch_fused", save_strategy="no",
         report_to=[], disable_tqdm=True, logging_strategy="no", dataloader_pin_memory=False,
         use_cpu=not torch.cuda.is_available(), gradient_checkpointing=False,
@@ -99,12 +93,7 @@ def ours(
 ) -> float:
     """Our loop with its metrics file: all of it distillation, no long-term part, as GKD has it."""
     store = SequenceStore(open_shards(Path(folder) / "shards"))
-    target = Path(folder) / "ours"
-    shutil.rmtree(target, ignore_errors=True)
-    config = TrainingConfig(
-        method="minillm", budget={"steps": steps + 1}, global_batch_size=batch,
-        micro_batch_size=batch, warmup_steps=1, checkpoint_every_steps=10**6,
-    )  # fmt: skip
+    config = training.training_config(batch, steps, method="minillm")
     model, teacher = _model(8, vocab_size, length), _model(16, vocab_size, length)
     student = OnPolicyLoss(
         model, LossSettings(1.0), DenseTeacher(teacher.to(torch.bfloat16), vocab_size),
@@ -112,17 +101,9 @@ def ours(
     )  # fmt: skip
     writing = Supplements(writing=Writing(prompt, length + 1 - prompt, seed=0))
     feed = Feed(store, EpochOrder(len(store), 0), writing)
-    trainer = Trainer(student, feed, config, target, seed=0, flops_per_token=1.0)
-    step = trainer._step
-
-    def timed(number: int, batch: Any) -> Any:
-        if number == 1:
-            clock.__enter__()
-        return step(number, batch)
-
-    trainer._step = timed  # type: ignore[method-assign]
-    trainer.train()
-    clock.__exit__(None, None, None)
+    training.time_steps(
+        clock, Trainer(student, feed, config, Path(folder) / "ours", **training.RUN)
+    )
     return float(steps * batch * length)
 
 
@@ -145,6 +126,6 @@ def benches(setting: Setting) -> list[Bench]:
                 "batch": 16,
                 "steps": 2 if setting.size == "small" else 6,
             },
-            prepare="on_policy:prepare",
+            prepare="training:prepare",
         )
     ]

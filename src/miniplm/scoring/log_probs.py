@@ -25,19 +25,18 @@ MIN_CHUNK = 128
 _LOG2_E = math.log2(math.e)
 
 
-def chunk_length(vocab_size: int, device: torch.device, on_cpu: int = CHUNK_LOGITS["cpu"]) -> int:
+def chunk_length(vocab_size: int, device: torch.device) -> int:
     """Positions whose logits over the whole vocabulary are made at a time, where they have to be.
 
     Args:
         vocab_size: Logits of a position.
         device: Where they are made.
-        on_cpu: Logits that a CPU makes at a time.
 
     Example:
         >>> chunk_length(2048, torch.device("cpu")), chunk_length(151_936, torch.device("cpu"))
         (512, 128)
     """
-    return max(MIN_CHUNK, CHUNK_LOGITS.get(device.type, on_cpu) // vocab_size)
+    return max(MIN_CHUNK, CHUNK_LOGITS.get(device.type, 1 << 20) // vocab_size)
 
 
 def target_log_probs(

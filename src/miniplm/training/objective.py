@@ -14,9 +14,6 @@ import torch
 from miniplm.scoring.log_probs import chunk_length
 from miniplm.training.targets import Mixture
 
-_LOGITS_ON_CPU = 1 << 23
-"""Logits at a time: products of more positions are quicker, which is more than a cache saves."""
-
 
 class LinearCrossEntropy(torch.autograd.Function):
     """sum_n a_n * sum_i w_ni * -log p_ni, chunk by chunk; p = softmax(hidden @ weight.T + bias).
@@ -49,7 +46,7 @@ class LinearCrossEntropy(torch.autograd.Function):
         """
         hidden = hidden_ND.to(compute_dtype)
         weight = weight_VD.to(compute_dtype)
-        chunk = min(len(hidden), chunk_length(len(weight), hidden.device, _LOGITS_ON_CPU))
+        chunk = min(len(hidden), chunk_length(len(weight), hidden.device))
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight_VD)
         grad_bias = None if bias_V is None else torch.zeros_like(bias_V)
