@@ -10,6 +10,7 @@ from miniplm.errors import ArtefactError, ModelError
 from miniplm.model import load_model
 from miniplm.model_checks import check_causal_head
 from miniplm.runtime.devices import place
+from miniplm.scoring import causal_attention as causal_attention_module
 from miniplm.scoring.attention import NAME, use_blocked_attention
 from miniplm.scoring.attention import _attend_once as attend_once
 from miniplm.scoring.batches import length_buckets
@@ -339,8 +340,12 @@ def test_blocked_attention_equals_causal_attention_in_float64(length, heads):
     torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("kept_length", [0, 1024])
 @pytest.mark.parametrize(("length", "heads"), [(1, 3), (127, 2), (128, 9), (300, 5), (1024, 10)])
-def test_gradients_of_blocked_attention_equal_those_of_autograd(length, heads):
+def test_gradients_of_blocked_attention_equal_those_of_autograd(
+    length, heads, kept_length, monkeypatch
+):
+    monkeypatch.setattr(causal_attention_module, "KEPT_LENGTH", kept_length)
     generator = torch.Generator().manual_seed(length)
     query, key, value, grad = torch.randn(4, heads, length, 16, generator=generator)
     given = [each.requires_grad_() for each in (query, key, value)]
@@ -353,9 +358,27 @@ def test_gradients_of_blocked_attention_equal_those_of_autograd(length, heads):
         torch.testing.assert_close(mine.double(), theirs, atol=1e-5, rtol=1e-4)
 
 
-def test_blocked_attention_keeps_the_contract_of_an_operator():
+@pytest.mark.parametrize("keep", [False, True])
+def test_blocked_attention_keeps_the_contract_of_an_operator(keep):
     query, key, value = (each.requires_grad_() for each in torch.randn(3, 2, 140, 8))
-    torch.library.opcheck(causal_attention, (query, key, value, 0.3))
+    operator = torch.ops.miniplm.causal_attention.default
+    torch.library.opcheck(operator, (query, key, value, 0.3, keep))
+
+
+def test_weights_are_kept_for_the_gradients_of_short_sequences_only(monkeypatch):
+    monkeypatch.setattr(causal_attention_module, "KEPT_LENGTH", 140)
+
+    def kept(length):
+        query = torch.randn(2, length, 8, requires_grad=True)
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda tensor: sizes.append(tensor.numel()) or tensor, lambda tensor: tensor
+        ):
+            causal_attention(query, query.detach(), query.detach(), 0.3)
+        return max(sizes)
+
+    assert kept(140) == 2 * (128 * 128 + 12 * 140)
+    assert kept(141) == 2 * 141 * 8
 
 
 def test_blocked_attention_learns_under_autocast_as_the_fused_one_does(monkeypatch):

@@ -7,7 +7,7 @@ tiles.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 
 import torch
@@ -17,7 +17,7 @@ TILES = {"cpu": (1024, 1024), "cuda": (8192, 8192)}
 a CPU; enough to fill a GPU. The output layer is read once for every chunk of positions."""
 
 CHUNK_LOGITS = {"cpu": 1 << 20, "cuda": 1 << 27}
-"""Logits that `chunk_length` allows at a time, by device."""
+"""Logits that `chunk_length` allows at a time where nothing else is said, by device."""
 
 MIN_CHUNK = 128
 """Fewer positions than this would read the whole output layer again for too little work."""
@@ -25,18 +25,24 @@ MIN_CHUNK = 128
 _LOG2_E = math.log2(math.e)
 
 
-def chunk_length(vocab_size: int, device: torch.device) -> int:
+def chunk_length(
+    vocab_size: int, device: torch.device, logits: Mapping[str, int] = CHUNK_LOGITS
+) -> int:
     """Positions whose logits over the whole vocabulary are made at a time, where they have to be.
 
     Args:
         vocab_size: Logits of a position.
         device: Where they are made.
+        logits: How many are allowed at a time, by type of device; another's are those of a CPU.
 
     Example:
-        >>> chunk_length(2048, torch.device("cpu")), chunk_length(151_936, torch.device("cpu"))
+        >>> cpu = torch.device("cpu")
+        >>> chunk_length(2048, cpu), chunk_length(151_936, cpu)
         (512, 128)
+        >>> chunk_length(2048, cpu, {"cpu": 1 << 23})
+        4096
     """
-    return max(MIN_CHUNK, CHUNK_LOGITS.get(device.type, 1 << 20) // vocab_size)
+    return max(MIN_CHUNK, logits.get(device.type, logits["cpu"]) // vocab_size)
 
 
 def target_log_probs(
