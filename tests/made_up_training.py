@@ -17,12 +17,15 @@ from miniplm.training.scores import ScoreTables
 from miniplm.training.student import train_model
 
 VOCAB_SIZE = 300
-SCORING = ScoringConfig(dtype="float32")
+SCORING = ScoringConfig(dtype="float32", per_token=True)
 METHODS = {
     "plain": {},
     "vanilla_kd": {"method": "vanilla_kd"},
     "sparse_kd": {"method": "sparse_kd", "capture": "c"},
+    "mixture": {},
+    "static": {"reweighting": {"kind": "static"}},
     "dynamic": {"reweighting": {"kind": "dynamic"}},
+    "dynamic_tokens": {"reweighting": {"kind": "dynamic_tokens"}},
     "repeats": {"reweighting": {"kind": "repeats"}},
     "minillm": {"method": "minillm", "on_policy": {"prompt_tokens": 16, "new_tokens": 8}},
 }
@@ -53,6 +56,7 @@ def prepare(folder):
     train_tokenizer(text, VOCAB_SIZE, folder / "tokenizer")
     rows = random_rows(30, vocab_size=VOCAB_SIZE)
     write_rows(folder / "shards", rows, vocab_size=VOCAB_SIZE, per_shard=16)
+    write_rows(folder / "more", random_rows(9, vocab_size=VOCAB_SIZE), vocab_size=VOCAB_SIZE)
     score(folder, "teacher", teacher())
     score(folder, "reference", reference())
     capture(folder)
@@ -64,8 +68,10 @@ def train(given, folder, method, num_steps, checkpoint_every_steps, taught_by=te
         log_every_steps=1, eval_every_steps=50, checkpoint_every_steps=checkpoint_every_steps,
         **{"lr": 1e-2, **METHODS[method], **changes},
     )  # fmt: skip
+    mixture = {given / "shards": 0.75, given / "more": 0.25}
     inputs = TrainInputs(
-        {given / "shards": 1.0}, "a test corpus", given / "tokenizer", given / "shards", 4,
+        mixture if method == "mixture" else {given / "shards": 1.0},
+        "a test corpus", given / "tokenizer", given / "shards", 4,
         scores=ScoreTables({role: given / "scores" / role for role in ("teacher", "reference")}),
         captured=given / "capture", teacher=taught_by,
     )  # fmt: skip
