@@ -343,18 +343,14 @@ def test_pareto_sampling_holds_each_row_with_its_own_chance():
 
 def test_a_schedule_narrows(tmp_path):
     rows = many_rows(400)
-    schedule = [
-        {"until": 0.3, "ratio": 1.0},
-        {"until": 0.6, "ratio": 0.5},
-        {"until": 1, "ratio": 0.1},
-    ]
+    phases = {0.25: 1.0, 0.5: 0.5, 1.0: 0.1}
+    schedule = [{"until": until, "ratio": ratio} for until, ratio in phases.items()]
     _, table = select(tmp_path, rows, 3, schedule=schedule)
-    phases = dict(
-        zip(*(table[name].to_pylist() for name in ("sequence_id", "last_phase")), strict=True)
-    )
-    assert len(phases) == 400
-    for phase, ratio in enumerate([1.0, 0.5, 0.1]):
-        takes_part = {index for index, last in phases.items() if last >= phase}
+    names = ("sequence_id", "until")
+    ends = dict(zip(*(table[name].to_pylist() for name in names), strict=True))
+    assert len(ends) == 400
+    for until, ratio in phases.items():
+        takes_part = {index for index, end in ends.items() if end >= until}
         _, alone = select(tmp_path, rows, 3, ratio=ratio)
         assert takes_part == set(alone["sequence_id"].to_pylist())
 

@@ -38,12 +38,12 @@ class Kept:
     Args:
         mask: `[rows]` bool.
         repeats: How often each of all rows comes in an epoch, int32, or None: once if it is kept.
-        last_phase: The last phase of training in which each takes part, int8, or None: in all.
+        until: Share of training at which each stops to take part, float32, or None: never.
     """
 
     mask: NDArray[np.bool_]
     repeats: NDArray[np.int32] | None = None
-    last_phase: NDArray[np.int8] | None = None
+    until: NDArray[np.float32] | None = None
 
 
 class Choice(Protocol):
@@ -98,9 +98,11 @@ class Layers:
 
     Args:
         phases: Layers of each phase of training, of which none holds what one before does not.
+        ends: Share of training at which each phase ends, where there are several.
     """
 
     phases: Sequence[Sequence[Layer]]
+    ends: Sequence[float] = (1.0,)
 
     def kept(self, block: ScoredBlock) -> Kept:
         """See `Choice`."""
@@ -109,8 +111,8 @@ class Layers:
         ]
         if len(masks) == 1:
             return Kept(masks[0])
-        last_phase = np.stack(masks).sum(axis=0) - 1
-        return Kept(masks[0], last_phase=last_phase.astype(np.int8))
+        last_phase = np.maximum(0, np.stack(masks).sum(axis=0) - 1)
+        return Kept(masks[0], until=np.array(self.ends, np.float32)[last_phase])
 
     def origin(self) -> object:
         """See `Choice`."""
@@ -200,7 +202,7 @@ def _with_floor(candidates: Candidates, config: SelectionConfig, value_of: Value
         target = Remainder(_whole(config, ratio), size)
         cuts = candidates.cuts(others, whole_corpus, target, in_tokens=in_tokens)
         phases.append([sure, Layer(others, whole_corpus, cuts, {})])
-    return Layers(phases)
+    return Layers(phases, config.ends)
 
 
 def _values_without(value_of: ValueOf, layer: Layer, block: ScoredBlock) -> NDArray[np.float64]:

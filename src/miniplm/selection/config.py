@@ -110,6 +110,11 @@ class SelectionConfig(Config):
         """Selection ratios, one for each phase of training, never growing."""
         return [phase.ratio for phase in self.schedule] or [self.ratio]
 
+    @property
+    def ends(self) -> list[float]:
+        """Share of training at which each of these phases ends."""
+        return [phase.until for phase in self.schedule] or [1.0]
+
     def fingerprinted(self) -> dict[str, Any]:
         """Only what the policy reads."""
         fields = super().fingerprinted()

@@ -26,7 +26,7 @@ from miniplm.selection.remarks import warnings_of
 from miniplm.selection.replacement import draw_repeats
 from miniplm.selection.sample import SampledRows, in_sample, write_sample
 from miniplm.selection.scores import ROLES, OpenShard, ScoredShard, scored_shards
-from miniplm.selection.tables import PHASE_FIELD, REPEATS_FIELD, is_selected, write_selection
+from miniplm.selection.tables import REPEATS_FIELD, UNTIL_FIELD, is_selected, write_selection
 from miniplm.selection.totals import Totals
 
 _BUFFERS = Buffers()
@@ -192,7 +192,7 @@ class _KeptRows:
         rows = slice(self.size, self.size + len(places))
         np.take(block.ids, places, out=self.ids[rows], mode="clip")
         np.take(block.difference.astype(np.float32), places, out=self.scores[rows], mode="clip")
-        extra = {REPEATS_FIELD.name: kept.repeats, PHASE_FIELD.name: kept.last_phase}
+        extra = {REPEATS_FIELD.name: kept.repeats, UNTIL_FIELD.name: kept.until}
         for name, values in extra.items():
             if values is not None:
                 self.extra.setdefault(name, []).append(values[places])

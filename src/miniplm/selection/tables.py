@@ -2,8 +2,8 @@
 
 Columns: sequence_id; `difference_score`, nats per unit of the normalisation; where rows are drawn
 with replacement, `repeats`, how often a row comes in an epoch; where the share kept narrows in
-training, `last_phase`, the last phase in which a row takes part. Scores are ranked in double
-precision and stored in single, which is finer than the models that gave them.
+training, `until`, the share of training at which a row stops to take part. Scores are ranked in
+double precision and stored in single, which is finer than the models that gave them.
 """
 
 import hashlib
@@ -26,8 +26,8 @@ SELECTION_SCHEMA = pa.schema(
     ]
 )
 REPEATS_FIELD = pa.field("repeats", pa.int32(), nullable=False)
-PHASE_FIELD = pa.field("last_phase", pa.int8(), nullable=False)
-EXTRA_FIELDS = (REPEATS_FIELD, PHASE_FIELD)
+UNTIL_FIELD = pa.field("until", pa.float32(), nullable=False)
+EXTRA_FIELDS = (REPEATS_FIELD, UNTIL_FIELD)
 """Columns that only some selections have; a refined corpus keeps them in its sidecar."""
 
 
