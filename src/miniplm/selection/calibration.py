@@ -6,8 +6,9 @@ usually is on rows that are as hard for the reference; `zscore`, than on rows of
 length. Both are fitted on the sample of rows that the select stage draws, by hash of their ids.
 """
 
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +43,35 @@ class Rows:
     num_tokens: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
     domains: tuple[str, ...] = ()
     domain_numbers: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+
+    def take(self, order: NDArray[np.intp]) -> Self:
+        """Some of the rows, in an order."""
+        described = len(self.num_tokens) > 0
+        return replace(
+            self,
+            teacher=self.teacher[order],
+            reference=self.reference[order],
+            num_tokens=self.num_tokens[order] if described else self.num_tokens,
+            domain_numbers=self.domain_numbers[order] if described else self.domain_numbers,
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """All rows of some."""
+        domains = sorted({domain for part in parts for domain in part.domains})
+        numbers = {domain: number for number, domain in enumerate(domains)}
+        of_parts = [
+            np.array([numbers[domain] for domain in part.domains], np.int32) for part in parts
+        ]
+        return cls(
+            np.concatenate([part.teacher for part in parts]),
+            np.concatenate([part.reference for part in parts]),
+            np.concatenate([part.num_tokens for part in parts]),
+            tuple(domains),
+            np.concatenate(
+                [mine[part.domain_numbers] for mine, part in zip(of_parts, parts, strict=True)]
+            ),
+        )
 
 
 class Calibrated(Protocol):

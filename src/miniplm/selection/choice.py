@@ -135,7 +135,8 @@ def choose(candidates: Candidates, config: SelectionConfig, seed: int) -> Layers
     if config.policy == "quota" and config.floor:
         return _with_floor(candidates, config, value_of)
     return Layers(
-        [[_ranked(candidates, config, value_of, _whole(config, ratio))] for ratio in config.ratios]
+        [[_ranked(candidates, config, value_of, _whole(config, each))] for each in config.ratios],
+        config.ends,
     )
 
 

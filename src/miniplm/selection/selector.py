@@ -5,6 +5,7 @@ where rankings are to be cut, and to write what is kept. Neither the number of s
 workers has a say in it.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -94,30 +95,23 @@ def _calibrate(candidates: Candidates, config: SelectionConfig) -> None:
     if config.calibration == "none":
         return
     parts = candidates.each_block(partial(_sampled, candidates.num_rows, candidates.described))
-    domains = sorted({domain for part in parts for domain in part.domains})
-    numbers = {domain: number for number, domain in enumerate(domains)}
-    rows = Rows(
-        np.concatenate([part.teacher for part in parts]),
-        np.concatenate([part.reference for part in parts]),
-        np.concatenate([part.num_tokens for part in parts]),
-        tuple(domains),
-        np.concatenate(
-            [
-                np.array([numbers[domain] for domain in part.domains], np.int32)[
-                    part.domain_numbers
-                ]
-                for part in parts
-            ]
-        ),
-    )
-    candidates.calibrated = fit_calibration(config.calibration, rows)
+    rows = Rows.joined([rows for _, rows in parts])
+    order = np.argsort(np.concatenate([ids for ids, _ in parts]))  # sums depend on the order
+    candidates.calibrated = fit_calibration(config.calibration, rows.take(order))
 
 
-def _sampled(num_rows: int, described: bool, block: ScoredBlock) -> Rows:
-    """Rows of a block that belong to the sample."""
+def _sampled(num_rows: int, described: bool, block: ScoredBlock) -> tuple[NDArray[np.int64], Rows]:
+    """Ids of the rows of a block that belong to the sample, and the rows."""
     rows, places = block.rows, in_sample(block.ids, num_rows)
-    facts = (rows.num_tokens[places], tuple(rows.domains), rows.domain_numbers[places])
-    return Rows(rows.teacher[places], rows.reference[places], *(facts if described else ()))
+    sampled = Rows(rows.teacher[places], rows.reference[places])
+    if described:
+        sampled = replace(
+            sampled,
+            num_tokens=rows.num_tokens[places],
+            domains=tuple(rows.domains),
+            domain_numbers=rows.domain_numbers[places],
+        )
+    return block.ids[places], sampled
 
 
 class _Writer:
