@@ -10,9 +10,13 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from miniplm.data.shards import make_sidecar, write_shard
 from miniplm.model import ModelConfig, ShapeConfig, build_model, model_config
+
+settings.register_profile("no-clock", deadline=None)  # a busy machine fails no test
+settings.load_profile("no-clock")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -135,7 +135,7 @@ def corpus(tmp_path_factory):
         kept = sequence_ids[::3]
         ones = np.ones(len(kept), dtype=np.float32)
         origin = {"shard_hash": info.shard_hash}
-        write_selection(root / f"selection/data_{number}.parquet", kept, ones, ones, origin)
+        write_selection(root / f"selection/data_{number}.parquet", kept, ones, {}, origin)
     return root
 
 

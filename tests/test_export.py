@@ -27,7 +27,7 @@ def write_selections(shards, folder, ids, scores=None):
             folder / f"{shard.prefix.name}.parquet",
             kept,
             np.array([scores[i] for i in kept], dtype=np.float32),
-            np.ones(len(kept), dtype=np.float32),
+            {},
             {"shard_hash": shard.info.shard_hash},
         )
     return folder
@@ -105,7 +105,7 @@ def test_a_selection_of_rows_that_are_not_there_is_refused(tmp_path):
         tmp_path / "selection/data_0.parquet",
         np.array([3, 4000]),
         np.zeros(2, np.float32),
-        np.ones(2, np.float32),
+        {},
         {"shard_hash": Shard(shards / "data_0").info.shard_hash},
     )
     with pytest.raises(ArtefactError, match=r"selects sequences that .* does not hold"):

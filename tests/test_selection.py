@@ -10,10 +10,11 @@ from miniplm.data.shards import make_sidecar, open_shards, write_shard
 from miniplm.errors import ArtefactError
 from miniplm.runtime.executors import serial, threads
 from miniplm.scoring.tables import ScoreInfo, read_score_info, write_scores
+from miniplm.selection.amounts import CORPUS, Share, num_kept
 from miniplm.selection.config import SelectionConfig
-from miniplm.selection.cut import Ranked, Tally, find_cut, num_kept
+from miniplm.selection.cut import Ranked, Tally, find_cuts
 from miniplm.selection.difference import normalized_log_prob
-from miniplm.selection.policies import ranking_values
+from miniplm.selection.ranking import ranking_values
 from miniplm.selection.sample import SAMPLE_ROWS, in_sample, read_sample
 from miniplm.selection.selector import select_sequences
 from miniplm.selection.totals import Totals
@@ -92,7 +93,7 @@ def test_the_papers_examples_keep_their_order():
     reference = -np.array([1.28, 3.86, 2.73, 4.20])
     teacher = -np.array([1.24, 2.83, 0.16, 1.26])
     difference = teacher - reference
-    values = ranking_values("top_ratio", teacher, reference, difference, np.arange(4), 0)
+    values = ranking_values(SelectionConfig(), teacher, reference, difference, np.arange(4), 0)
     np.testing.assert_allclose(values, [0.04, 1.03, 2.57, 2.94], atol=1e-9)
     assert kept_by_cut(values, np.arange(4), 0.75) == {1, 2, 3}
 
@@ -100,19 +101,19 @@ def test_the_papers_examples_keep_their_order():
 def kept_by_cut(values, ids, ratio, look=None, block=7):
     """Ids kept by a cut that is found block by block, as the stage does."""
 
-    def count(bracket, step):
-        return Tally.total(
-            [
-                Tally.of(values[i : i + block], ids[i : i + block], bracket, step)
-                for i in range(0, len(values), block)
-            ]
-        )
+    def count(brackets):
+        parts = [slice(i, i + block) for i in range(0, len(values), block)]
+        bracket, step = brackets[CORPUS], brackets.step
+        return {
+            CORPUS: Tally.total(Tally.of(values[part], ids[part], bracket, step) for part in parts)
+        }
 
     seen = slice(0, look or len(values))
     usable = ~np.isnan(values[seen])
-    sample = Ranked(values[seen][usable], ids[seen][usable])
-    cut = find_cut(count, sample, ratio)
-    return set(ids[cut.reached(values, ids)].tolist()) if cut else set()
+    ones = np.ones(np.count_nonzero(usable), np.int64)
+    sample = Ranked(values[seen][usable], ids[seen][usable], ones)
+    cuts = find_cuts(count, {CORPUS: sample}, Share(ratio), len(usable) / len(values))
+    return set(ids[cuts[CORPUS].reached(values, ids)].tolist())
 
 
 @given(
@@ -145,12 +146,13 @@ def test_few_rows_are_held_while_the_cut_is_found():
     ids = np.arange(len(values))
     held = []
 
-    def count(bracket, step):
-        tally = Tally.of(values, ids, bracket, step)
+    def count(brackets):
+        tally = Tally.of(values, ids, brackets[CORPUS], brackets.step)
         held.append(len(tally.inside))
-        return tally
+        return {CORPUS: tally}
 
-    find_cut(count, Ranked(values[:50_000], ids[:50_000]), 0.5)
+    look = Ranked(values[:50_000], ids[:50_000], np.ones(50_000, np.int64))
+    find_cuts(count, {CORPUS: look}, Share(0.5), 0.25)
     assert len(held) == 1
     assert held[0] < 10_000
 
@@ -162,7 +164,7 @@ def test_selection_by_hand(tmp_path):
     assert table["sequence_id"].to_pylist() == sorted(best)
     for index, score in zip(*(table[c].to_pylist() for c in table.column_names[:2]), strict=True):
         assert score == pytest.approx(difference[index])
-    assert set(table["weight"].to_pylist()) == {1.0}
+    assert table.column_names == ["sequence_id", "difference_score"]
     assert outcome.facts["threshold"] == pytest.approx(difference[best[-1]])
     domains = outcome.facts["domains"]
     assert {d: v["num_sequences"] for d, v in domains.items()} == {"even": 20, "odd": 20}
@@ -271,7 +273,8 @@ def test_the_stage_keeps_what_the_simple_way_keeps(tmp_path, policy, normalizati
 
     teacher = np.array([mean("teacher", index) for index in ids])
     reference = np.array([mean("reference", index) for index in ids])
-    values = ranking_values(policy, teacher, reference, teacher - reference, ids, 1)
+    config = SelectionConfig(policy=policy)
+    values = ranking_values(config, teacher, reference, teacher - reference, ids, 1)
     kept = sorted(simple_top(values, ids, 0.3))
     assert table["sequence_id"].to_pylist() == kept
     expected = (teacher - reference)[kept].astype(np.float32)

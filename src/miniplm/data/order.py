@@ -9,7 +9,7 @@ the same global batches.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,10 @@ class Order(Protocol):
 
     def mean(self, values_M: NDArray[np.integer[Any]]) -> float:
         """Mean over training of a number that each sequence has."""
+        ...
+
+    def planned(self, num_positions: int) -> "Order":
+        """The order of a training of so many positions."""
         ...
 
 
@@ -66,6 +70,10 @@ class EpochOrder:
     def mean(self, values_M: NDArray[np.integer[Any]]) -> float:
         """See `Order`; of repeated sequences, as the first epoch has them."""
         return float(np.mean(values_M if self.drawn is None else values_M[self.drawn(0)]))
+
+    def planned(self, num_positions: int) -> Self:  # noqa: ARG002
+        """See `Order`."""
+        return self
 
 
 MIXTURE_ROUND = 10_000
@@ -111,3 +119,7 @@ class MixedOrder:
         parts = np.split(values_M, self._first[1:-1])
         means = [np.mean(part) for part in parts]
         return float(np.average(means, weights=self._counts))
+
+    def planned(self, num_positions: int) -> Self:  # noqa: ARG002
+        """See `Order`."""
+        return self

@@ -85,10 +85,13 @@ def _export_shard(task: _Task) -> tuple[int, int]:
         order = np.argsort(places)
         places = places[order]
         sidecar = shard.sidecar.take(places)
+        sidecar = sidecar.append_column("difference_score", pa.array(selected.scores[order]))
+        for name, values in selected.extra.items():
+            sidecar = sidecar.append_column(name, pa.array(values[order]))
         write_shard(
             target,
             kept_blocks(shard, places),
-            sidecar.append_column("difference_score", pa.array(selected.scores[order])),
+            sidecar,
             vocab_size=shard.info.vocab_size,
             eos_id=shard.info.eos_id,
             max_length=shard.info.max_length,

@@ -1,11 +1,14 @@
-"""Where a ranking is cut: the last row to be kept, found without holding all rows.
+"""Where rankings are cut: the last row to be kept of each stratum, found without holding all rows.
 
 Rows are ranked by value, highest first, and equal ones by id, lowest first; so no two rows share a
-place. A first look at a few rows says between which two places the cut will lie. Going through all
-rows, only those between are held; the rest are counted. The look decides the cost, never the cut.
+place. A stratum is a set of rows with a ranking of its own: a domain, or the whole corpus. A first
+look at a few rows says between which two places each cut will lie. Going through all rows, only
+those between are held; the rest are counted. The look decides the cost, never the cut.
+
+How far a cut goes is told in *size*: rows have size 1, or their number of tokens.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -13,8 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LARGEST_ID = np.iinfo(np.int64).max
-_NO_VALUES = np.empty(0, dtype=np.float64)
-_NO_IDS = np.empty(0, dtype=np.int64)
 _SAMPLE = 1 << 20
 _CAUTION = 8.0
 """Standard errors of a sampled rank left on either side of the cut."""
@@ -22,7 +23,7 @@ _CAUTION = 8.0
 
 @dataclass(frozen=True)
 class Place:
-    """A place in the ranking: the one of a row of this value and id."""
+    """A place in a ranking: the one of a row of this value and id."""
 
     value: float
     sequence_id: int
@@ -36,6 +37,12 @@ class Place:
         return before
 
 
+FRONT = Place(np.inf, -1)
+"""Before the first row."""
+END = Place(-np.inf, _LARGEST_ID)
+"""At or after the last row."""
+
+
 @dataclass(frozen=True)
 class Bracket:
     """The rows that come after the place `above`, up to and with `below`."""
@@ -44,108 +51,233 @@ class Bracket:
     below: Place
 
 
-EVERYTHING = Bracket(Place(np.inf, -1), Place(-np.inf, _LARGEST_ID))
+EVERYTHING = Bracket(FRONT, END)
+NOTHING = Bracket(FRONT, FRONT)
 
 
 @dataclass(frozen=True)
 class Ranked:
-    """Values and ids of some rows, in no order."""
+    """Some rows of one stratum, in no order.
+
+    Args:
+        values: What they are ranked by, `[rows]`; no NaN.
+        ids: Their ids.
+        sizes: Their sizes, int64.
+    """
 
     values: NDArray[np.float64]
     ids: NDArray[np.int64]
+    sizes: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.values)
 
-    def place(self, rank: int) -> Place:
-        """The place of the row with this rank, counted from 1."""
-        values = self.values
-        value = np.partition(values, len(values) - rank)[len(values) - rank]
-        tied = self.ids[values == value]
-        index = rank - 1 - np.count_nonzero(values > value)
-        return Place(float(value), int(np.partition(tied, index)[index]))
+    @property
+    def size(self) -> int:
+        """Of all rows together."""
+        return int(self.sizes.sum())
 
-    def bracket(self, ratio: float) -> Bracket:
-        """Where a sample like this leads to expect the cut."""
-        middle = ratio * len(self)
-        margin = _CAUTION * np.sqrt(len(self) * ratio * (1 - ratio)) + 2
-        first, last = int(middle - margin), int(np.ceil(middle + margin))
+    def order(self) -> NDArray[np.intp]:
+        """Indices of the rows as they are ranked."""
+        return np.lexsort((self.ids, -self.values))
+
+    def bracket(self, size: int) -> Bracket:
+        """Where a sample like this leads to expect the cut that comes at a size of its own rows."""
+        order = self.order()
+        middle = int(np.searchsorted(self.sizes[order].cumsum(), size, side="right"))
+        share = middle / len(self)
+        margin = int(np.ceil(_CAUTION * np.sqrt(len(self) * share * (1 - share)))) + 2
+        first, last = middle - margin, middle + margin
         return Bracket(
-            self.place(first) if first >= 1 else EVERYTHING.above,
-            self.place(last) if last <= len(self) else EVERYTHING.below,
+            self._place(order[first - 1]) if first >= 1 else FRONT,
+            self._place(order[last - 1]) if last <= len(self) else END,
+        )
+
+    def _place(self, index: int) -> Place:
+        return Place(float(self.values[index]), int(self.ids[index]))
+
+    def cut(self, size: int) -> Place | None:
+        """The last row that, with all before it, has at most this size; None if not the first."""
+        order = self.order()
+        fitting = int(np.searchsorted(self.sizes[order].cumsum(), size, side="right"))
+        return self._place(order[fitting - 1]) if fitting else None
+
+    @classmethod
+    def joined(cls, parts: Iterable[Self]) -> Self:
+        """All rows of some."""
+        parts = [*parts, cls(np.empty(0), np.empty(0, np.int64), np.empty(0, np.int64))]
+        return cls(
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([part.sizes for part in parts]),
         )
 
 
 @dataclass(frozen=True)
 class Tally:
-    """Some rows counted against a bracket.
+    """Some rows of one stratum counted against a bracket.
 
     Args:
         num_usable: Rows with a value.
-        num_above: Those that rank above the bracket.
-        inside: Those within it.
+        size: Of these rows.
+        size_above: Of those that rank above the bracket.
+        inside: Those within it, or every so many of them.
+        size_inside: Of all within it.
     """
 
     num_usable: int
-    num_above: int
+    size: int
+    size_above: int
     inside: Ranked
+    size_inside: int
 
     @classmethod
     def of(
-        cls, values: NDArray[np.float64], ids: NDArray[np.int64], bracket: Bracket, step: int = 1
+        cls,
+        values: NDArray[np.float64],
+        ids: NDArray[np.int64],
+        bracket: Bracket,
+        step: int = 1,
+        sizes: NDArray[np.int64] | None = None,
     ) -> Self:
-        """Count rows; of those inside, every `step`-th is held."""
+        """Count rows; of those inside, every `step`-th is held.
+
+        Args:
+            values: What they are ranked by; rows with NaN do not count.
+            ids: Their ids.
+            bracket: What is held.
+            step: 1 holds all of that.
+            sizes: Their sizes; None: 1 each.
+        """
         near = np.flatnonzero((values >= bracket.below.value) & (values <= bracket.above.value))
-        near_values, near_ids = values[near], ids[near]
-        above = bracket.above.reached(near_values, near_ids)
-        inside = np.flatnonzero(bracket.below.reached(near_values, near_ids) & ~above)[::step]
-        higher = int(np.count_nonzero(values > bracket.above.value))
+        above = bracket.above.reached(values[near], ids[near])
+        inside = near[bracket.below.reached(values[near], ids[near]) & ~above]
+        missing = np.isnan(values)
+        higher = values > bracket.above.value
+        held = inside[::step]
+        num_usable = len(values) - int(np.count_nonzero(missing))
+        if sizes is None:
+            return cls(
+                num_usable=num_usable,
+                size=num_usable,
+                size_above=int(np.count_nonzero(higher)) + int(np.count_nonzero(above)),
+                inside=Ranked(values[held], ids[held], np.ones(len(held), dtype=np.int64)),
+                size_inside=len(inside),
+            )
         return cls(
-            num_usable=len(values) - int(np.count_nonzero(np.isnan(values))),
-            num_above=higher + int(np.count_nonzero(above)),
-            inside=Ranked(near_values[inside], near_ids[inside]),
+            num_usable=num_usable,
+            size=int(sizes[~missing].sum()),
+            size_above=int(sizes[higher].sum()) + int(sizes[near][above].sum()),
+            inside=Ranked(values[held], ids[held], sizes[held]),
+            size_inside=int(sizes[inside].sum()),
         )
 
     @classmethod
-    def total(cls, tallies: Sequence[Self]) -> Self:
+    def total(cls, tallies: Iterable[Self]) -> Self:
         """All of them together."""
+        tallies = list(tallies)
         return cls(
             num_usable=sum(tally.num_usable for tally in tallies),
-            num_above=sum(tally.num_above for tally in tallies),
-            inside=Ranked(
-                np.concatenate([_NO_VALUES, *(tally.inside.values for tally in tallies)]),
-                np.concatenate([_NO_IDS, *(tally.inside.ids for tally in tallies)]),
-            ),
+            size=sum(tally.size for tally in tallies),
+            size_above=sum(tally.size_above for tally in tallies),
+            inside=Ranked.joined(tally.inside for tally in tallies),
+            size_inside=sum(tally.size_inside for tally in tallies),
         )
 
+    def cut(self, size: int, bracket: Bracket) -> Place | None:
+        """The last place that this size reaches; None if that is not in the bracket counted by."""
+        if size <= 0:
+            return FRONT
+        if size >= self.size:
+            return END
+        within = size - self.size_above
+        if not 0 <= within <= self.size_inside:
+            return None
+        return self.inside.cut(within) or bracket.above
 
-def num_kept(num_usable: int, ratio: float) -> int:
-    """How many rows to keep: floor(ratio * rows), but at least one if there is any.
 
-    Example:
-        >>> num_kept(10, 0.25), num_kept(3, 0.1), num_kept(0, 0.5)
-        (2, 1, 0)
-    """
-    return min(num_usable, max(1, int(np.floor(ratio * num_usable + 1e-9))))
+Tallies = dict[str, Tally]
+"""Tallies by stratum."""
 
 
-def find_cut(count: Callable[[Bracket, int], Tally], look: Ranked, ratio: float) -> Place | None:
-    """The last place to be kept; None where no row has a value.
+def add_tallies(parts: Iterable[Mapping[str, Tally]]) -> Tallies:
+    """All of them together, stratum by stratum, in the order of names."""
+    found: dict[str, list[Tally]] = {}
+    for part in parts:
+        for stratum, tally in part.items():
+            found.setdefault(stratum, []).append(tally)
+    return {stratum: Tally.total(found[stratum]) for stratum in sorted(found)}
+
+
+@dataclass(frozen=True)
+class Brackets:
+    """A bracket for each stratum.
 
     Args:
-        count: Goes through all rows: `count(bracket, step)`, as `Tally.of`.
-        look: Some of the rows, best a random few.
-        ratio: Share of the rows to keep.
+        by_stratum: For those named.
+        others: For all others.
+        step: Of the rows inside, every so many are held.
     """
-    tally = count(look.bracket(ratio), 1)
-    if (cut := _cut_within(tally, ratio)) or not tally.num_usable:
-        return cut
-    # The look was not like the rest, as in rows that are sorted: take some from everywhere.
-    spread = count(EVERYTHING, max(1, tally.num_usable // _SAMPLE)).inside
-    tally = count(spread.bracket(ratio), 1)
-    return _cut_within(tally, ratio) or _cut_within(count(EVERYTHING, 1), ratio)
+
+    by_stratum: Mapping[str, Bracket]
+    others: Bracket = NOTHING
+    step: int = 1
+
+    def __getitem__(self, stratum: str) -> Bracket:
+        return self.by_stratum.get(stratum, self.others)
 
 
-def _cut_within(tally: Tally, ratio: float) -> Place | None:
-    rank = num_kept(tally.num_usable, ratio) - tally.num_above
-    return tally.inside.place(rank) if 1 <= rank <= len(tally.inside) else None
+Sizes = Mapping[str, int]
+"""Sizes by stratum."""
+
+
+def find_cuts(
+    count: Callable[[Brackets], Tallies],
+    look: Mapping[str, Ranked],
+    targets: Callable[[Sizes, float], Sizes],
+    fraction: float,
+) -> dict[str, Place]:
+    """The last place to be kept of each stratum.
+
+    Args:
+        count: Goes through all rows and counts them as `Tally.of` does.
+        look: Some of the rows, best a random few.
+        targets: From the size of all usable rows of each stratum, and the fraction of the corpus
+            that these are of, how much is to be kept.
+        fraction: Of all rows, those that were looked at.
+    """
+    wanted = targets({stratum: rows.size for stratum, rows in look.items()}, fraction)
+    brackets = Brackets(_brackets(look, wanted))
+    tallies = count(brackets)
+    wanted = targets({stratum: tally.size for stratum, tally in tallies.items()}, 1.0)
+    cuts = _cuts(tallies, wanted, brackets)
+    if missed := [stratum for stratum in tallies if stratum not in cuts]:
+        # the look was not like the rest, as in rows that are sorted: take some from everywhere
+        step = max(1, sum(tallies[stratum].num_usable for stratum in missed) // _SAMPLE)
+        spread = count(Brackets(dict.fromkeys(missed, EVERYTHING), step=step))
+        sample = {stratum: spread[stratum].inside for stratum in missed}
+        sizes = {
+            stratum: wanted[stratum] * rows.size // tallies[stratum].size
+            for stratum, rows in sample.items()
+        }
+        brackets = Brackets(_brackets(sample, sizes))
+        cuts |= _cuts(count(brackets), wanted, brackets)
+    if missed := [stratum for stratum in tallies if stratum not in cuts]:
+        brackets = Brackets(dict.fromkeys(missed, EVERYTHING))
+        cuts |= _cuts(count(brackets), wanted, brackets)
+    return cuts
+
+
+def _cuts(tallies: Tallies, wanted: Sizes, brackets: Brackets) -> dict[str, Place]:
+    """The cuts that lie where they were looked for."""
+    found = {
+        stratum: tally.cut(wanted[stratum], brackets[stratum]) for stratum, tally in tallies.items()
+    }
+    return {stratum: cut for stratum, cut in found.items() if cut is not None}
+
+
+def _brackets(look: Mapping[str, Ranked], sizes: Sizes) -> dict[str, Bracket]:
+    return {
+        stratum: rows.bracket(sizes[stratum]) if len(rows) else EVERYTHING
+        for stratum, rows in look.items()
+    }

@@ -1,11 +1,12 @@
 """The select stage: two score tables in, the kept sequences and what selection did out.
 
-Shards are gone through twice, in parallel: to find where the ranking is to be cut, and to write
-what ranks before the cut. Neither the number of shards nor that of workers has a say in it.
+Shards are gone through several times, in parallel: to fit a calibration where there is one, to find
+where rankings are to be cut, and to write what is kept. Neither the number of shards nor that of
+workers has a say in it.
 """
 
+from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +19,17 @@ from miniplm.manifest import Outcome
 from miniplm.runtime.buffers import Buffers
 from miniplm.runtime.executors import Executor, threads
 from miniplm.runtime.log import logger
+from miniplm.selection.calibration import Rows, fit_calibration
+from miniplm.selection.candidates import Candidates, ScoredBlock, whole_corpus
+from miniplm.selection.choice import Choice, Kept, Layers, choose, strata
 from miniplm.selection.config import SelectionConfig
-from miniplm.selection.cut import EVERYTHING, Bracket, Place, Tally, find_cut
-from miniplm.selection.policies import ranking_values
-from miniplm.selection.sample import SampledRows, write_sample
-from miniplm.selection.scores import ROLES, Block, OpenShard, ScoredShard, scored_shards
-from miniplm.selection.tables import is_selected, write_selection
+from miniplm.selection.remarks import warnings_of
+from miniplm.selection.replacement import draw_repeats
+from miniplm.selection.sample import SampledRows, in_sample, write_sample
+from miniplm.selection.scores import ROLES, OpenShard, ScoredShard, scored_shards
+from miniplm.selection.tables import REPEATS_FIELD, UNTIL_FIELD, is_selected, write_selection
 from miniplm.selection.totals import Totals
 
-VANISHING = 0.1
-"""A domain all but vanishes when its kept share is under this part of the selection ratio."""
-_LOOKS = 16
 _BUFFERS = Buffers()
 
 
@@ -43,132 +44,130 @@ def select_sequences(
 ) -> Outcome:
     """Write `folder/data_N.parquet` for every token shard, and `folder/sample.parquet`.
 
-    The columns are sequence_id, difference_score and weight of the kept rows, in the order of the
-    shard; the files name the shard they are for.
+    The columns are those of `selection.tables`, of the kept rows, in the order of the shard; the
+    files name the shard they are for.
 
     Args:
         shards_folder: The candidates' token shards.
         teacher_folder: The teacher's score tables of these shards.
         reference_folder: The reference's.
         config: What to keep.
-        seed: For the policy `random`.
+        seed: Of chance.
         folder: Where the selection goes.
         executor: Runs the shards.
 
     Raises:
-        ArtefactError: Scores are missing or belong to other shards, or none can be compared.
+        ArtefactError: Scores are missing or belong to other shards, none can be compared, or
+            nothing is kept.
     """
     shards = scored_shards(shards_folder, teacher_folder, reference_folder, config.normalization)
-    selector = _Selector(shards, config, seed, executor)
-    cut = selector.find_cut()
-    if cut is None:
-        raise ArtefactError(f"{shards_folder}: no sequence has a scored token; nothing to select")
-    totals = selector.write(cut, folder)
-    facts = _facts(totals, cut, config)
+    described = (
+        config.tokens is not None
+        or config.calibration == "zscore"
+        or strata(config) is not whole_corpus
+    )
+    candidates = Candidates(shards, executor, described=described)
+    if not candidates.filled:
+        raise ArtefactError(_nothing_scored(shards_folder))
+    _calibrate(candidates, config)
+    choice = draw_repeats(candidates, config, seed) if config.replacement else None
+    chosen: Choice = choice or choose(candidates, config, seed)
+    totals = _Writer(candidates, config, seed, chosen, folder).write()
+    _check_something_is_kept(shards_folder, totals, config)
+    facts = _facts(totals, chosen, candidates, config)
+    logger.info("selection: kept by domain: %s", _shares_in_words(facts["domains"]))
     for warning in facts["warnings"]:
         logger.warning("selection: %s", warning)
     return Outcome(
         counts={
             "sequences": totals.num_rows,
             "kept": totals.num_kept,
+            **({"drawn": totals.num_drawn} if config.replacement else {}),
             "not_comparable": totals.num_rows - totals.scores.count,
         },
-        num_tokens=totals.num_tokens_kept,
+        num_tokens=totals.num_tokens_drawn,
         facts=facts,
     )
 
 
-class _Selector:
+def _calibrate(candidates: Candidates, config: SelectionConfig) -> None:
+    """Fit the calibration on the sample of rows."""
+    if config.calibration == "none":
+        return
+    parts = candidates.each_block(partial(_sampled, candidates.num_rows, candidates.described))
+    rows = Rows.joined([rows for _, rows in parts])
+    order = np.argsort(np.concatenate([ids for ids, _ in parts]))  # sums depend on the order
+    candidates.calibrated = fit_calibration(config.calibration, rows.take(order))
+
+
+def _sampled(num_rows: int, described: bool, block: ScoredBlock) -> tuple[NDArray[np.int64], Rows]:
+    """Ids of the rows of a block that belong to the sample, and the rows."""
+    rows, places = block.rows, in_sample(block.ids, num_rows)
+    sampled = Rows(rows.teacher[places], rows.reference[places])
+    if described:
+        sampled = replace(
+            sampled,
+            num_tokens=rows.num_tokens[places],
+            domains=tuple(rows.domains),
+            domain_numbers=rows.domain_numbers[places],
+        )
+    return block.ids[places], sampled
+
+
+class _Writer:
+    """Writes what is kept, shard by shard."""
+
     def __init__(
         self,
-        shards: list[ScoredShard],
+        candidates: Candidates,
         config: SelectionConfig,
         seed: int,
-        executor: Executor[Any, Any],
+        choice: Choice,
+        folder: Path,
     ) -> None:
-        self.shards, self.config, self.seed, self.executor = shards, config, seed, executor
-        sizes = [count_rows(shard.prefix) for shard in shards]
-        self.num_rows = sum(sizes)
-        self.ranked = [shard for shard, size in zip(shards, sizes, strict=True) if size]
+        self.candidates, self.config, self.seed = candidates, config, seed
+        self.choice, self.folder = choice, folder
 
-    def _rank(self, block: Block) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What the rows of a block are ranked by, and their difference scores."""
-        difference = _BUFFERS.get("difference", len(block.sequence_ids))
-        np.subtract(block.teacher, block.reference, out=difference)
-        values = ranking_values(
-            self.config.policy,
-            block.teacher,
-            block.reference,
-            difference,
-            block.sequence_ids,
-            self.seed,
-        )
-        return values, difference
-
-    # The first pass
-
-    def find_cut(self) -> Place | None:
-        """The last place in the ranking that is kept; None where nothing can be ranked."""
-        if not self.ranked:
-            return None
-        step = -(-len(self.ranked) // _LOOKS)
-        look = Tally.total(list(self.executor(self._look, self.ranked[::step]))).inside
-        return find_cut(self._count, look, self.config.ratio)
-
-    def _look(self, shard: ScoredShard) -> Tally:
-        """The first rows of a shard."""
-        blocks = islice(shard.open().blocks(), 1)
-        return Tally.total([Tally.of(self._rank(b)[0], b.sequence_ids, EVERYTHING) for b in blocks])
-
-    def _count(self, bracket: Bracket, step: int) -> Tally:
-        return Tally.total(
-            list(self.executor(partial(self._count_shard, bracket, step), self.ranked))
-        )
-
-    def _count_shard(self, bracket: Bracket, step: int, shard: ScoredShard) -> Tally:
-        tallies = []
-        for block in shard.open().blocks():
-            values, _ = self._rank(block)
-            tallies.append(Tally.of(values, block.sequence_ids, bracket, step))
-        return Tally.total(tallies)
-
-    # The second pass
-
-    def write(self, cut: Place, folder: Path) -> Totals:
-        """Write what ranks before the cut; returns what there was and what was kept."""
+    def write(self) -> Totals:
+        """Write everything; returns what there was and what was kept."""
         parts, samples = [], []
-        for totals, sample in self.executor(partial(self._write_shard, cut, folder), self.shards):
+        for totals, sample in self.candidates.executor(self._write_shard, self.candidates.shards):
             parts.append(totals)
             samples += sample
-        write_sample(folder, samples)
+        write_sample(self.folder, samples)
         return Totals.total(parts)
 
-    def _write_shard(
-        self, cut: Place, folder: Path, shard: ScoredShard
-    ) -> tuple[Totals, list[SampledRows]]:
-        totals, samples, kept = [], [], _KeptRows(shard)
+    def _write_shard(self, shard: ScoredShard) -> tuple[Totals, list[SampledRows]]:
+        totals, samples, columns = [], [], _KeptRows(shard)
         files = shard.open()
-        for block in files.blocks(described=True):
-            values, difference = self._rank(block)
-            keep = cut.reached(values, block.sequence_ids)
-            kept.add(block.sequence_ids, difference, keep)
+        for block in self.candidates.blocks(files, described=True):
+            kept = self.choice.kept(block)
+            columns.add(block, kept)
+            rows = block.rows
             totals.append(
-                Totals.of(block.domains, block.domain_numbers, block.num_tokens, difference, keep)
+                Totals.of(
+                    rows.domains,
+                    rows.domain_numbers,
+                    rows.num_tokens,
+                    block.difference,
+                    kept.mask,
+                    kept.repeats,
+                )
             )
-            samples.append(SampledRows.of(block, shard.name, self.num_rows))
-        path, origin = folder / f"{shard.name}.parquet", self._origin(files, cut)
+            samples.append(SampledRows.of(rows, shard.name, self.candidates.num_rows))
+        path, origin = self.folder / f"{shard.name}.parquet", self._origin(files)
         if not is_selected(path, origin):
-            write_selection(path, *kept.columns(), origin)
+            write_selection(path, *columns.columns(), origin)
         return Totals.total(totals), samples
 
-    def _origin(self, files: OpenShard, cut: Place) -> dict[str, Any]:
+    def _origin(self, files: OpenShard) -> dict[str, Any]:
         """All that the selection of a shard follows from."""
         return {
             "shard_hash": files.shard_hash,
             "scores": {role: files.tables[role].metadata for role in ROLES},
-            "config": self.config.model_dump(mode="json"),
+            "config": self.config.fingerprinted(),
             "seed": self.seed,
-            "cut": [cut.value.hex(), cut.sequence_id],
+            "cuts": self.choice.origin(),
         }
 
 
@@ -180,47 +179,64 @@ class _KeptRows:
         self.size = 0
         self.ids = _BUFFERS.get("kept ids", most, np.int64)
         self.scores = _BUFFERS.get("kept scores", most, np.float32)
-        self.weights = _BUFFERS.get("kept weights", most, np.float32)
+        self.extra: dict[str, list[NDArray[Any]]] = {}
 
-    def add(
-        self,
-        sequence_ids: NDArray[np.int64],
-        difference: NDArray[np.float64],
-        keep: NDArray[np.bool_],
-    ) -> None:
-        places = np.flatnonzero(keep)  # taking by place is several times faster than by a mask
+    def add(self, block: ScoredBlock, kept: Kept) -> None:
+        places = np.flatnonzero(kept.mask)  # taking by place is several times faster than by a mask
         rows = slice(self.size, self.size + len(places))
-        np.take(sequence_ids, places, out=self.ids[rows], mode="clip")
-        np.take(difference.astype(np.float32), places, out=self.scores[rows], mode="clip")
-        self.weights[rows] = 1.0
+        np.take(block.ids, places, out=self.ids[rows], mode="clip")
+        np.take(block.difference.astype(np.float32), places, out=self.scores[rows], mode="clip")
+        extra = {REPEATS_FIELD.name: kept.repeats, UNTIL_FIELD.name: kept.until}
+        for name, values in extra.items():
+            if values is not None:
+                self.extra.setdefault(name, []).append(values[places])
         self.size = rows.stop
 
-    def columns(self) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
-        """Ids, scores and weights; valid until the thread begins another shard."""
-        return self.ids[: self.size], self.scores[: self.size], self.weights[: self.size]
+    def columns(
+        self,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32], dict[str, NDArray[Any]]]:
+        """Ids, scores and further columns; valid until the thread begins another shard."""
+        extra = {name: np.concatenate(parts) for name, parts in self.extra.items()}
+        return self.ids[: self.size], self.scores[: self.size], extra
 
 
-def _facts(totals: Totals, cut: Place, config: SelectionConfig) -> dict[str, Any]:
+def _check_something_is_kept(folder: Path, totals: Totals, config: SelectionConfig) -> None:
+    if totals.scores.count == 0:
+        raise ArtefactError(_nothing_scored(folder))
+    if totals.num_kept == 0:
+        asked = config.model_dump(mode="json", exclude_unset=True)
+        raise ArtefactError(
+            f"{folder}: the selection {asked} keeps none of {totals.num_rows:,} sequences "
+            f"(difference scores have mean {totals.scores.mean:.3f}). Ask for more."
+        )
+
+
+def _nothing_scored(folder: Path) -> str:
+    return f"{folder}: no sequence has a scored token; nothing to select"
+
+
+def _facts(
+    totals: Totals, choice: Choice, candidates: Candidates, config: SelectionConfig
+) -> dict[str, Any]:
     """What selection did, for the manifest: threshold, spread of scores, shares per domain."""
     domains = totals.by_domain()
+    plain = isinstance(choice, Layers) and config.policy in (
+        "top_ratio", "token_budget", "threshold",
+    )  # fmt: skip
+    by_score = plain and config.calibration == "none"
+    calibrated = candidates.calibrated
     return {
-        "threshold": cut.value if config.policy == "top_ratio" else None,
+        "threshold": choice.threshold if by_score and isinstance(choice, Layers) else None,
+        "calibration": None if calibrated is None else calibrated.facts(),
         "mean_score": totals.scores.mean,
         "share_below_zero": totals.num_below_zero / totals.scores.count,
         "variance_between_domains": totals.variance_between_domains,
         "domains": domains,
-        "warnings": _warnings(domains, totals.num_kept / totals.num_rows),
+        "warnings": warnings_of(domains, totals.num_kept / totals.num_rows, config),
     }
 
 
-def _warnings(domains: dict[str, dict[str, Any]], overall: float) -> list[str]:
-    warnings = []
-    for domain, counts in domains.items():
-        share = counts["num_kept"] / counts["num_sequences"]
-        if share < VANISHING * overall:
-            warnings.append(
-                f"Domain {domain!r} all but vanishes: {counts['num_kept']} of "
-                f"{counts['num_sequences']} sequences are kept ({share:.1%}, against "
-                f"{overall:.0%} overall)."
-            )
-    return warnings
+def _shares_in_words(domains: dict[str, dict[str, Any]]) -> str:
+    shares = {name: each["num_kept"] / each["num_sequences"] for name, each in domains.items()}
+    ordered = sorted(shares, key=lambda name: (-shares[name], name))
+    return ", ".join(f"{name} {shares[name]:.0%}" for name in ordered)

@@ -1,10 +1,13 @@
 """Selections: one Parquet file per token shard, with the rows to keep in the shard's order.
 
-Columns: sequence_id; `difference_score`, nats per unit of the normalisation; `weight`. Scores are
-ranked in double precision and stored in single, which is finer than the models that gave them.
+Columns: sequence_id; `difference_score`, nats per unit of the normalisation; where rows are drawn
+with replacement, `repeats`, how often a row comes in an epoch; where the share kept narrows in
+training, `until`, the share of training at which a row stops to take part. Scores are ranked in
+double precision and stored in single, which is finer than the models that gave them.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +23,12 @@ SELECTION_SCHEMA = pa.schema(
     [
         pa.field("sequence_id", pa.int64(), nullable=False),
         pa.field("difference_score", pa.float32(), nullable=False),
-        pa.field("weight", pa.float32(), nullable=False),
     ]
 )
+REPEATS_FIELD = pa.field("repeats", pa.int32(), nullable=False)
+UNTIL_FIELD = pa.field("until", pa.float32(), nullable=False)
+EXTRA_FIELDS = (REPEATS_FIELD, UNTIL_FIELD)
+"""Columns that only some selections have; a refined corpus keeps them in its sidecar."""
 
 
 @dataclass(frozen=True)
@@ -32,11 +38,13 @@ class Selected:
     Args:
         sequence_ids: `[rows]` int64, in the shard's order.
         scores: Difference scores, `[rows]` float32.
+        extra: Those of `EXTRA_FIELDS` that the selection has, by name.
         digest: SHA-256 of the file they come from, hexadecimal.
     """
 
     sequence_ids: NDArray[np.int64]
     scores: NDArray[np.float32]
+    extra: Mapping[str, NDArray[Any]]
     digest: str
 
 
@@ -44,7 +52,7 @@ def write_selection(
     path: Path,
     sequence_ids: NDArray[np.int64],
     scores: NDArray[np.float32],
-    weights: NDArray[np.float32],
+    extra: Mapping[str, NDArray[Any]],
     origin: dict[str, Any],
 ) -> None:
     """Write the selection of one shard atomically.
@@ -53,12 +61,15 @@ def write_selection(
         path: Of the file.
         sequence_ids: Of the kept rows.
         scores: Their difference scores.
-        weights: Their weights.
+        extra: Columns of `EXTRA_FIELDS`, by name.
         origin: What it follows from; `shard_hash` names the token shard.
     """
-    columns = [pa.array(column) for column in (sequence_ids, scores, weights)]
+    columns = [pa.array(column) for column in (sequence_ids, scores)]
     table = pa.Table.from_arrays(columns, schema=SELECTION_SCHEMA)
-    write_parquet(path, table, origin, repetitive=["weight"])
+    for field in EXTRA_FIELDS:
+        if field.name in extra:
+            table = table.append_column(field, pa.array(extra[field.name], field.type))
+    write_parquet(path, table, origin, repetitive=list(extra))
 
 
 def is_selected(path: Path, origin: dict[str, Any]) -> bool:
@@ -84,4 +95,6 @@ def read_selection(path: Path, shard_hash: str) -> Selected:
         )
     with path.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
-    return Selected(file.sequence_ids(), file.array("difference_score"), digest)
+    names = [field.name for field in EXTRA_FIELDS if field.name in file.names]
+    extra = {name: file.array(name) for name in names}
+    return Selected(file.sequence_ids(), file.array("difference_score"), extra, digest)

@@ -55,6 +55,8 @@ class Totals:
         score_D: Sum of these scores.
         num_below_zero: Scores below zero.
         scores: Moments of all scores.
+        num_drawn: Sequences kept, each as often as it comes in an epoch.
+        num_tokens_drawn: Their scored tokens.
     """
 
     domains: tuple[str, ...]
@@ -64,6 +66,8 @@ class Totals:
     score_D: NDArray[np.float64]
     num_below_zero: int
     scores: Moments
+    num_drawn: int
+    num_tokens_drawn: int
 
     @classmethod
     def of(
@@ -73,6 +77,7 @@ class Totals:
         num_tokens: NDArray[np.int32],
         difference: NDArray[np.float64],
         kept: NDArray[np.bool_],
+        repeats: NDArray[np.int32] | None = None,
     ) -> Self:
         """Add up rows.
 
@@ -82,6 +87,7 @@ class Totals:
             num_tokens: Scored tokens of each row.
             difference: Difference score of each row, or NaN.
             kept: Whether each row is kept.
+            repeats: How often each comes in an epoch; None: once if it is kept.
         """
         num_rows, size = len(kept), len(domains)
         numbers = _BUFFERS.get("numbers", num_rows, np.int64)
@@ -97,6 +103,9 @@ class Totals:
             numbers, difference = numbers[~missing], difference[~missing]
             scored_D = np.bincount(numbers, minlength=size)
         score_D = np.bincount(numbers, weights=difference, minlength=size)
+        num_drawn, num_tokens_drawn = int(rows_DS[:, 1].sum()), int(tokens_DS[:, 1].sum())
+        if repeats is not None:
+            num_drawn, num_tokens_drawn = int(repeats.sum()), int(repeats @ tokens)
         return cls(
             domains=tuple(domains),
             rows_DS=rows_DS,
@@ -105,6 +114,8 @@ class Totals:
             score_D=score_D.astype(np.float64, copy=False),  # its type says int
             num_below_zero=int(np.count_nonzero(difference < 0)),
             scores=Moments.of(difference),
+            num_drawn=num_drawn,
+            num_tokens_drawn=num_tokens_drawn,
         )
 
     @classmethod
@@ -138,6 +149,8 @@ class Totals:
             score_D=score_D,
             num_below_zero=sum(part.num_below_zero for part in parts),
             scores=Moments.total([part.scores for part in parts]),
+            num_drawn=sum(part.num_drawn for part in parts),
+            num_tokens_drawn=sum(part.num_tokens_drawn for part in parts),
         )
 
     @property
@@ -149,11 +162,6 @@ class Totals:
     def num_kept(self) -> int:
         """Sequences kept."""
         return int(self.rows_DS[:, 1].sum())
-
-    @property
-    def num_tokens_kept(self) -> int:
-        """Scored tokens of the sequences kept."""
-        return int(self.tokens_DS[:, 1].sum())
 
     @property
     def variance_between_domains(self) -> float:

@@ -87,6 +87,10 @@ class Feed:
     order: Order
     supplements: Supplements = Supplements()
 
+    def planned(self, num_positions: int) -> "Feed":
+        """The same for a training of so many sequences."""
+        return replace(self, order=self.order.planned(num_positions))
+
     @property
     def mean_tokens(self) -> float:
         """Tokens that the student is trained on for each sequence, on average."""

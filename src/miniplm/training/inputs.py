@@ -14,6 +14,7 @@ from miniplm.scoring.scorer import ScoringModel
 from miniplm.training.captured import Captured
 from miniplm.training.compute import new_tokens
 from miniplm.training.config import TrainingConfig
+from miniplm.training.corpus_order import corpus_order, has_order_of_its_own
 from miniplm.training.feed import Feed, Supplements, Writing
 from miniplm.training.held_out import HeldOut
 from miniplm.training.reweighting import repeated, static_weights
@@ -69,12 +70,20 @@ def make_feed(inputs: TrainInputs, training: TrainingConfig, seed: int) -> Feed:
             store, inputs, training, [sum(map(len, group)) for group in shards], seed
         )
     supplements = _supplements(store, inputs, training, seed)
-    drawn = None
-    if training.reweighting.kind == "repeats":
-        weights_M = supplements.weights_M
-        assert weights_M is not None
-        drawn = lru_cache(maxsize=2)(lambda epoch: repeated(weights_M, seed, epoch))
-        supplements = replace(supplements, weights_M=None)  # they are in the order now
+    if training.reweighting.kind != "repeats":
+        return Feed(store, corpus_order(store, seed), supplements)
+    if has_order_of_its_own(store):
+        raise ConfigError(
+            "training.reweighting",
+            [
+                f"repeats says how often sequences come, and so does the selection of "
+                f"{inputs.corpus}; use one of them"
+            ],
+        )
+    weights_M = supplements.weights_M
+    assert weights_M is not None
+    drawn = lru_cache(maxsize=2)(lambda epoch: repeated(weights_M, seed, epoch))
+    supplements = replace(supplements, weights_M=None)  # they are in the order now
     return Feed(store, EpochOrder(len(store), seed, drawn), supplements)
 
 
@@ -114,6 +123,14 @@ def _mixed_feed(
             [
                 "sparse_kd and reweighting go by what is stored beside one corpus; "
                 f"{len(sizes)} are given"
+            ],
+        )
+    if has_order_of_its_own(store):
+        raise ConfigError(
+            "training",
+            [
+                f"of {inputs.corpus}, one is drawn with replacement or narrows in training; such "
+                "a corpus cannot be mixed with others"
             ],
         )
     supplements = Supplements(writing=_writing(store, training, seed))

@@ -106,6 +106,7 @@ class Trainer:
         self.flops_per_token = flops_per_token
         self.tokens_per_step = config.global_batch_size * feed.mean_tokens
         self.num_steps = budget_steps(config.budget, self.tokens_per_step, flops_per_token)
+        self.feed = feed.planned(self.num_steps * config.global_batch_size)
         self.eval_every = config.eval_every_steps or max(1, self.num_steps // EVALUATIONS)
         self.parallel = parallel or Parallel(config.parallel)
         if config.global_batch_size % self.parallel.world:
