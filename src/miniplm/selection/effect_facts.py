@@ -45,7 +45,7 @@ def facts_of(
 
 def _record(mix: Mix, compared: Compared | None) -> dict[str, Any]:
     texts = (compared.candidates, compared.kept) if compared else (_UNMEASURED, _UNMEASURED)
-    parts = {
+    parts: dict[str, Any] = {
         part: {**_counts(mix.part(part)), **asdict(text)}
         for part, text in zip(PARTS, texts, strict=True)
     }

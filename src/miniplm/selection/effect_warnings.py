@@ -6,6 +6,7 @@ deviation), while selections that turned out lopsided moved them by 8 to 25.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 FORMULAIC = 1.05
@@ -40,25 +41,61 @@ def effect_warnings(facts: Mapping[str, Any]) -> list[str]:
 
 
 def _named(domains: Mapping[str, Any]) -> str:
-    """The domains that do most for the compression ratio; nothing where none does."""
-    gains = compression_gains(domains)
-    before, after = (_byte_shares(domains, part) for part in ("candidates", "kept"))
-    named = [
-        f"{domain!r} ({before[domain]:.1%} of the text before, {after[domain]:.1%} after)"
-        for domain in sorted(gains, key=lambda domain: -gains[domain])[:_MOST_NAMED]
-        if gains[domain] > 0
-    ]
-    return f"; most of it comes from {', '.join(named)}" if named else ""
+    """The domains that do most for it, in words; nothing where none does any."""
+    gains = sorted(compression_gains(domains), key=lambda gain: -gain.total)[:_MOST_NAMED]
+    named = [gain.words() for gain in gains if gain.total > 0]
+    return f"; most comes from {', '.join(named)}" if named else ""
 
 
-def compression_gains(domains: Mapping[str, Any]) -> dict[str, float]:
-    """By how much each domain lowers the compressed bytes per byte of the kept text.
+@dataclass(frozen=True)
+class CompressionGain:
+    """By how much a domain lowers the compressed bytes per byte of the kept text.
 
     With s a domain's share of the text, c its compressed bytes per byte and C those of all
-    candidates, domain by domain, a domain gives s_before (c_before - C) - s_after (c_after - C):
-    one that compresses well does so by growing, any other by shrinking. A domain that was not
-    measured gives 0; one of which too little is kept counts with the c of its candidates.
+    candidates, domain by domain: `mix` is (s_after - s_before) (C - c_before), what comes of its
+    growing or shrinking, `own` is s_after (c_before - c_after), what comes of which of its rows
+    are kept.
+
+    Args:
+        domain: Its name.
+        shares: s before and after.
+        ratios: 1 / c before and after; where too little is kept to tell, they are equal.
+        mean: C.
     """
+
+    domain: str
+    shares: tuple[float, float]
+    ratios: tuple[float, float]
+    mean: float
+
+    @property
+    def mix(self) -> float:
+        """What comes of the domain's growing or shrinking."""
+        return (self.shares[1] - self.shares[0]) * (self.mean - 1 / self.ratios[0])
+
+    @property
+    def own(self) -> float:
+        """What comes of which of its rows are kept."""
+        return self.shares[1] * (1 / self.ratios[0] - 1 / self.ratios[1])
+
+    @property
+    def total(self) -> float:
+        """Both."""
+        return self.mix + self.own
+
+    def words(self) -> str:
+        """The domain, and which of the two it is."""
+        if self.own > self.mix:
+            return (
+                f"what is kept of {self.domain!r} ({self.ratios[1]:.2f} to 1, all of it "
+                f"{self.ratios[0]:.2f} to 1)"
+            )
+        verb = "growing" if self.shares[1] > self.shares[0] else "shrinking"
+        return f"{self.domain!r} {verb} from {self.shares[0]:.1%} to {self.shares[1]:.1%}"
+
+
+def compression_gains(domains: Mapping[str, Any]) -> list[CompressionGain]:
+    """The gain of each domain that was measured (`domains` of `effect_facts.facts_of`)."""
     before, after = (_byte_shares(domains, part) for part in ("candidates", "kept"))
     ratios = {
         domain: (record["candidates"]["block_compression"], record["kept"]["block_compression"])
@@ -67,11 +104,10 @@ def compression_gains(domains: Mapping[str, Any]) -> dict[str, float]:
     }
     measured = sum(before[domain] for domain in ratios)
     mean = sum(before[domain] / first for domain, (first, _) in ratios.items()) / (measured or 1.0)
-    gains = dict.fromkeys(domains, 0.0)
-    for domain, (first, second) in ratios.items():
-        gains[domain] = before[domain] * (1 / first - mean)
-        gains[domain] -= after[domain] * (1 / (second or first) - mean)
-    return gains
+    return [
+        CompressionGain(domain, (before[domain], after[domain]), (first, second or first), mean)
+        for domain, (first, second) in ratios.items()
+    ]
 
 
 def _byte_shares(domains: Mapping[str, Any], part: str) -> dict[str, float]:

@@ -52,11 +52,11 @@ def compare_texts(before: Sequence[SampledRow], after: Sequence[SampledRow]) -> 
     counted = [
         distinct_shares([row.ids for row in before], [row.ids for row in after], n) for n in ORDERS
     ]
-    measures = [
+    first, second = (
         _measures(rows, tuple(pair[side] if number else None for *pair, number in counted))
         for side, rows in enumerate((before, after))
-    ]
-    return Compared(*measures, tuple(number for *_, number in counted))
+    )
+    return Compared(first, second, tuple(number for *_, number in counted))
 
 
 def _measures(rows: Sequence[SampledRow], distinct: tuple[float | None, ...]) -> TextMeasures:
