@@ -1,7 +1,8 @@
 """The views of what selections did: mix, measures, agreement, and all selections side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from markupsafe import Markup
 
@@ -10,9 +11,13 @@ from miniplm.report.content import SelectionSummary
 from miniplm.report.effects_content import Agreement, Change, SelectionEffects, TextFigures
 from miniplm.report.mix_chart import Shares, mix_chart
 
+NumberT = TypeVar("NumberT", int, float)
+
 MOST_DRAWN = 24
 """Domains in the drawing of the mix; the smaller ones are drawn as one."""
 _MOST_NAMED = 2
+_LEAST_MOVED = 0.005
+"""Domains whose share of the tokens moves by less are not named."""
 _QUANTITIES = {
     "teacher_loss": "loss of the teacher",
     "reference_loss": "loss of the reference",
@@ -45,7 +50,7 @@ class EffectsView:
     """Everything drawn of what one selection did."""
 
     effects: SelectionEffects
-    mix: Markup
+    mix: Markup | None
     measures: Sequence[MeasureRow]
     domains: Sequence[Change]
     agreements: Sequence[tuple[Agreement, Markup]]
@@ -58,7 +63,9 @@ def effects_view(name: str, effects: SelectionEffects) -> EffectsView:
     chance = next((row.overlap for row in effects.agreements if row.baseline == "random"), 0.0)
     return EffectsView(
         effects=effects,
-        mix=mix_chart(_fewer(shares), f"Mix of domains before and after selection {name}"),
+        mix=mix_chart(_fewer(shares), f"Mix of domains before and after selection {name}")
+        if shares
+        else None,
         measures=measure_rows(effects),
         domains=sorted(effects.domains, key=lambda row: (-row.candidates.num_tokens, row.domain)),
         agreements=[
@@ -97,14 +104,14 @@ def _fewer(shares: Sequence[Shares]) -> list[Shares]:
 def measure_rows(effects: SelectionEffects) -> list[MeasureRow]:
     """The table of measures, candidates against kept rows."""
     before, after = effects.overall.candidates, effects.overall.kept
-    whole = [
-        ("Rows", "", before.num_rows, after.num_rows),
+    rows = [("Rows", "", before.num_rows, after.num_rows)]
+    lengths = [
+        (f"Length, {label}", "tokens", before.length[place], after.length[place])
+        for place, label in enumerate(("shortest tenth", "median", "longest tenth"))
+    ]
+    sizes = [
         ("Tokens", "", before.num_tokens, after.num_tokens),
         ("Text", "bytes", before.num_bytes, after.num_bytes),
-        *(
-            (f"Length, {label}", "tokens", before.length[place], after.length[place])
-            for place, label in enumerate(("shortest tenth", "median", "longest tenth"))
-        ),
     ]
     measured = [
         ("Compression, row by row", "to 1", before.row_compression, after.row_compression),
@@ -117,13 +124,21 @@ def measure_rows(effects: SelectionEffects) -> list[MeasureRow]:
         ("Loss under a model held apart", "nats per token", before.loss, after.loss),
     ]
     return [
-        *(MeasureRow(n, u, _count(a), _count(b), relative(a, b)) for n, u, a, b in whole),
-        *(MeasureRow(n, u, _figure(a), _figure(b), relative(a, b)) for n, u, a, b in measured),
+        *_shown(formats.count, rows),
+        *_shown(formats.short, sizes),
+        *_shown(formats.count, lengths),
+        *_shown(_figure, measured),
     ]
 
 
-def _count(value: int | None) -> str:
-    return formats.count(value) if value is None or value < 10**7 else formats.short(value)
+def _shown(
+    show: Callable[[NumberT | None], str],
+    measures: Sequence[tuple[str, str, NumberT | None, NumberT | None]],
+) -> list[MeasureRow]:
+    return [
+        MeasureRow(name, unit, show(before), show(after), relative(before, after))
+        for name, unit, before, after in measures
+    ]
 
 
 def _figure(value: float | None) -> str:
@@ -149,8 +164,8 @@ class OverviewRow:
     name: str
     figures: TextFigures
     trigrams: float | None
-    lost: str
-    gained: str
+    lost: Sequence[str]
+    gained: Sequence[str]
     overlaps: Sequence[float | None]
 
 
@@ -189,14 +204,15 @@ def _overview_row(
     name: str, figures: TextFigures, shares: Sequence[Shares], overlaps: Sequence[float | None]
 ) -> OverviewRow:
     trigrams = figures.distinct[2] if len(figures.distinct) > 2 else None
-    changed = sorted(shares, key=lambda row: row.after - row.before)
-    lost = [row for row in changed[:_MOST_NAMED] if row.after < row.before]
-    gained = [row for row in changed[::-1][:_MOST_NAMED] if row.after > row.before]
-    return OverviewRow(name, figures, trigrams, _moved(lost), _moved(gained), overlaps)
+    moved = sorted(shares, key=lambda row: row.after - row.before)
+    lost = [row for row in moved[:_MOST_NAMED] if row.before - row.after > _LEAST_MOVED]
+    gained = [row for row in moved[::-1][:_MOST_NAMED] if row.after - row.before > _LEAST_MOVED]
+    return OverviewRow(name, figures, trigrams, _in_words(lost), _in_words(gained), overlaps)
 
 
-def _moved(rows: Sequence[Shares]) -> str:
-    """Domains with their shares before and after, in words."""
-    return ", ".join(
-        f"{row.name} {formats.percent(row.before)} → {formats.percent(row.after)}" for row in rows
-    )
+def _in_words(rows: Sequence[Shares]) -> list[str]:
+    """Domains with their shares before and after."""
+    return [
+        f"{row.name} {formats.fixed(100 * row.before, 1)} → {formats.percent(row.after)}"
+        for row in rows
+    ]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from miniplm.data.chance import seed_of, uniform_by_id
+from miniplm.data.chance import uniform_by_id
 from miniplm.data.parquet import places_of
 from miniplm.data.shards import open_shards, shard_prefixes
 from miniplm.errors import ArtefactError
@@ -160,8 +160,8 @@ def count_apart(apart_folder: Path, seed: int) -> NgramModel | None:
     shards = open_shards(apart_folder)
     limit = MODEL_TOKENS / max(1, sum(shard.num_ids for shard in shards))
     rows = []
-    for number, shard in enumerate(shards):
-        chances = uniform_by_id(shard.sequence_ids, seed_of(seed, number))
+    for shard in shards:
+        chances = uniform_by_id(shard.sequence_ids, seed)
         rows += [shard.row(place) for place in np.flatnonzero(chances < limit).tolist()]
     info = shards[0].info
     targets = Trigrams.of(rows, info.vocab_size, info.eos_id)
