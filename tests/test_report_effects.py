@@ -8,6 +8,7 @@ from made_up_report import DOMAINS, report, selection
 from miniplm.report import effects as views
 from miniplm.report.effects_content import Change, read_effects
 from miniplm.report.page import render_page
+from miniplm.report.side_by_side import overview
 from test_report_page import HOSTILE, check, poisoned
 
 
@@ -81,7 +82,7 @@ def test_moves_that_are_chance_are_not_named():
     still = [Change(name, figures(100, 2.0, 0.5), figures(50, 2.0, 0.5)) for name in "ab"]
     overall = Change("", figures(200, 2.0, 0.5), figures(100, 2.0, 0.5))
     unmoved = effects(domains=still, overall=overall)
-    made = views.overview([selection(effects=unmoved), selection(effects=effects())])
+    made = overview([selection(effects=unmoved), selection(effects=effects())])
     assert made.rows[0].lost == made.rows[0].gained == []
 
 

@@ -14,8 +14,8 @@ from markupsafe import Markup
 from miniplm.report import formats, minis
 from miniplm.report.content import ReportContent
 from miniplm.report.curves import model_styles, training_figures
-from miniplm.report.effects import overview
 from miniplm.report.selections import selection_view
+from miniplm.report.side_by_side import overview
 from miniplm.report.tables import (
     compute_ratio,
     flops_shares,
