@@ -46,7 +46,7 @@ def facts_of(
 def _record(mix: Mix, compared: Compared | None) -> dict[str, Any]:
     texts = (compared.candidates, compared.kept) if compared else (_UNMEASURED, _UNMEASURED)
     parts: dict[str, Any] = {
-        part: {**_counts(mix.part(part)), **asdict(text)}
+        part: {**_counts(mix.part(part)), **asdict(text), "distinct": list(text.distinct)}
         for part, text in zip(PARTS, texts, strict=True)
     }
     return {
