@@ -18,8 +18,8 @@ from miniplm.road.road import Road
 
 STAGES = [
     "tokenize", "train/teacher", "train/reference", "score/teacher", "score/reference",
-    "select/refined", "export/refined", "train/plain", "train/miniplm", "evaluate/teacher",
-    "evaluate/reference", "evaluate/plain", "evaluate/miniplm", "report",
+    "select/refined", "describe/refined", "export/refined", "train/plain", "train/miniplm",
+    "evaluate/teacher", "evaluate/reference", "evaluate/plain", "evaluate/miniplm", "report",
 ]  # fmt: skip
 TIMES = {
     "seconds", "finished", "versions", "training_seconds", "seconds_waiting_for_data",
@@ -100,7 +100,8 @@ def test_a_second_run_skips_everything(finished):
     ("change", "redone"),
     [
         ({"selections": {"refined": {"ratio": 0.4}}},
-         {"select/refined", "export/refined", "train/miniplm", "evaluate/miniplm", "report"}),
+         {"select/refined", "describe/refined", "export/refined", "train/miniplm",
+          "evaluate/miniplm", "report"}),
         ({"evaluation": {"dtype": "bfloat16"}},
          {"evaluate/teacher", "evaluate/reference", "evaluate/plain", "evaluate/miniplm",
           "report"}),
@@ -157,7 +158,7 @@ def test_another_held_out_corpus_spares_scores(corpus_folder, tmp_path):
         stale.append({step.name for step in Road(made).steps if not step.is_complete})
         run(made)
     spared = {"train/teacher", "train/reference", "score/teacher", "score/reference",
-              "select/refined", "export/refined"}  # fmt: skip
+              "select/refined", "describe/refined", "export/refined"}  # fmt: skip
     assert stale[1] == stale[0] - spared
 
 

@@ -56,7 +56,8 @@ def test_recipes_are_checked_without_torch(what):
 
 def test_selection_has_no_torch():
     code = (
-        "import miniplm.selection.selector, sys; print('torch' in sys.modules)"  # and all it needs
+        "import miniplm.selection.selector, miniplm.selection.effects, sys\n"
+        "print('torch' in sys.modules)"  # and all it needs
     )
     assert run_python(code).stdout.strip() == "False"
 

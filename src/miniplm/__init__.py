@@ -31,6 +31,7 @@ _PUBLIC = {
     "score_shards": "miniplm.scoring.scorer",
     "score_with_models": "miniplm.scoring.scorer",
     "select_sequences": "miniplm.selection.selector",
+    "describe_selection": "miniplm.selection.effects",
     "export_corpus": "miniplm.export.exporter",
     "generate_corpus": "miniplm.generation.generator",
     "capture_shards": "miniplm.scoring.capture",

@@ -168,6 +168,7 @@ for _kind, _summary in {
     "tokenize": "Cut documents into sequences of tokens, one folder of shards per split.",
     "score": "Score every candidate sequence with the teacher and the reference.",
     "select": "Choose the sequences of the refined corpora by their scores.",
+    "describe": "Measure what selection did to domains, text and diversity.",
     "export": "Write the refined corpora as token shards, and as text if asked for.",
     "generate": "Let the teacher write text to train on (SeqKD).",
     "capture": "Store the teacher's probabilities beside a corpus (sparse KD).",

@@ -44,6 +44,12 @@ _GENERATING_TO_SCORING = 8.0
 """Seconds of a token against those of scoring it: rough."""
 
 _SELECTED_ROWS_PER_SECOND = 10e6
+_DESCRIBED_ROWS_PER_SECOND = 3e6
+_DESCRIBED_TOKENS_PER_SECOND = 0.9e6
+_MOST_DESCRIBED_TOKENS = 8e6
+"""Describing counts all rows and looks at samples of a fixed size (`selection.text_sample`)."""
+_DESCRIBING_BYTES_PER_TOKEN = 90
+
 _EXPORTED_BYTES_PER_SECOND = 300e6
 _DISK_BYTES_PER_SECOND = 500e6
 _STAGE_SECONDS = 0.5
@@ -213,6 +219,7 @@ class _Planner:
             "score": self._scoring_cost,
             "evaluate": self._evaluation_cost,
             "select": self._selection_cost,
+            "describe": self._description_cost,
             "export": self._export_cost,
             "generate": self._generation_cost,
             "capture": self._capture_cost,
@@ -226,6 +233,13 @@ class _Planner:
         on_disk = _SCORE_BYTES_PER_ROW * rows * self.recipe.selections[name].ratio
         load = _Load(rows / _SELECTED_ROWS_PER_SECOND)
         return _Cost(num_bytes=on_disk, load=lambda: load)
+
+    def _description_cost(self, _: str) -> _Cost:
+        rows = self.tokens[CANDIDATES] / self.recipe.packing.max_length
+        looked_at = min(2 * self.tokens[CANDIDATES], _MOST_DESCRIBED_TOKENS)
+        seconds = rows / _DESCRIBED_ROWS_PER_SECOND + looked_at / _DESCRIBED_TOKENS_PER_SECOND
+        load = _Load(seconds, _DESCRIBING_BYTES_PER_TOKEN * looked_at)
+        return _Cost(load=lambda: load)
 
     def _export_cost(self, name: str) -> _Cost:
         num_tokens = self.tokens[CANDIDATES] * self.recipe.selections[name].ratio

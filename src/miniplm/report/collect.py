@@ -3,7 +3,7 @@
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from miniplm.report.content import (
     StageRow,
     TrainingCurves,
 )
+from miniplm.report.effects_content import read_effects
 from miniplm.report.findings import equal_loss_rows, regime_sentences, verdict_sentences
 from miniplm.report.page import render_page
 from miniplm.report.selection_summary import summarise_selection
@@ -231,18 +232,21 @@ class _Collector:
         ]
 
     def _selections(self) -> list[SelectionSummary]:
+        return [self._selection(name, config) for name, config in self.run.selections.items()]
+
+    def _selection(self, name: str, config: SelectionConfig) -> SelectionSummary:
         folder = self.run.run_dir
-        return [
-            summarise_selection(
-                name,
-                config,
-                self.manifests[f"select/{name}"],
-                shards_folder=folder / "tokenize" / "candidates",
-                tokenizer_folder=folder / "tokenize" / TOKENIZER_FOLDER,
-                selection_folder=folder / "select" / name,
-            )
-            for name, config in self.run.selections.items()
-        ]
+        summary = summarise_selection(
+            name,
+            config,
+            self.manifests[f"select/{name}"],
+            shards_folder=folder / "tokenize" / "candidates",
+            tokenizer_folder=folder / "tokenize" / TOKENIZER_FOLDER,
+            selection_folder=folder / "select" / name,
+        )
+        facts = self.manifests[f"describe/{name}"].facts
+        warnings = [*summary.warnings, *facts["warnings"]]
+        return replace(summary, warnings=warnings, effects=read_effects(facts))
 
     def _curves(self) -> list[TrainingCurves]:
         curves = []

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from miniplm.report.effects_content import SelectionEffects
+
 Role = Literal["teacher", "reference", "student"]
 
 
@@ -123,6 +125,8 @@ class SelectionSummary:
     examples: Sequence[Example]
     warnings: Sequence[str]
     """Plain sentences, such as `Domain 'books' all but vanishes: 2 of 310 sequences are kept.`"""
+    effects: SelectionEffects | None = None
+    """What it did to the text, where that was measured."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from miniplm.report import formats, minis
 from miniplm.report.content import ReportContent
 from miniplm.report.curves import model_styles, training_figures
 from miniplm.report.selections import selection_view
+from miniplm.report.side_by_side import overview
 from miniplm.report.tables import (
     compute_ratio,
     flops_shares,
@@ -44,6 +45,7 @@ def render_page(content: ReportContent) -> str:
         selections=[
             selection_view(place, summary) for place, summary in enumerate(content.selections, 1)
         ],
+        overview=overview(content.selections),
         training=training_figures(content, styles),
         held_out_loss=held_out_table(content, styles, "loss"),
         held_out_bits=held_out_table(content, styles, "bits_per_byte"),

@@ -50,7 +50,7 @@ def summarise_selection(
     sample = _read(selection_folder)
     facts, counts = manifest.facts, manifest.counts
     edges, bars = histogram(sample.difference, counts["sequences"] - counts["not_comparable"])
-    threshold = facts["threshold"]
+    threshold = facts.get("threshold")
     centre = threshold if threshold is not None else float(np.median(sample.difference))
     return SelectionSummary(
         name=name,

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from miniplm.report import formats, minis
 from miniplm.report.charts import Bin, histogram
 from miniplm.report.content import DomainRow, Example, SelectionSummary
+from miniplm.report.effects import EffectsView, effects_view
 from miniplm.report.scales import Axis
 
 SCORE_UNITS = {"per_token": "nats per token", "per_byte": "nats per byte", "sum": "nats"}
@@ -64,6 +65,7 @@ class SelectionView:
     """Share of all candidates that was kept."""
     figure: Markup | None
     domains: Sequence[DomainView]
+    effects: EffectsView | None
     bands: Sequence[ExampleBand]
 
 
@@ -79,6 +81,7 @@ def selection_view(place: int, summary: SelectionSummary) -> SelectionView:
         kept_share=_kept_share(summary),
         figure=_histogram(summary, kept) if summary.histogram_counts else None,
         domains=_domain_views(summary),
+        effects=effects_view(summary.name, summary.effects) if summary.effects else None,
         bands=_example_bands(summary),
     )
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from miniplm.training.config import TrainingConfig
     from miniplm.training.inputs import TrainInputs
 
-PAGE_FORMAT = 4
+PAGE_FORMAT = 5
 """Raised when the report says more from the same results."""
 
 
@@ -280,6 +280,7 @@ class Road:
             select,
             {"tokenize": self._splits},
         )
+        self._add_description(name, selected)
         exported = self._add(
             f"export/{name}",
             {},
@@ -290,6 +291,33 @@ class Road:
         if recipe.export.text is not None:
             self._add_text(name, exported, recipe.export.text)
         return Corpus(exported, exported.folder / SHARDS_FOLDER, f"the refined corpus {name!r}")
+
+    def _add_description(self, name: str, selected: Step) -> None:
+        """What a selection did, measured.
+
+        The model that judges the text is counted on the reference's split where there is one, so
+        that held-out text, which students are judged on, has no part in it.
+        """
+        recipe = self.recipe
+        apart = "reference" if recipe.splits.reference else "held_out"
+        splits = self._splits if recipe.splits.reference else self._tokenize.spec.fingerprint
+
+        def work(folder: Path) -> Outcome:
+            from miniplm.data.tokenizer import load_tokenizer, token_bytes
+            from miniplm.selection.effects import describe_selection
+
+            shards, texts = self._split(CANDIDATES), token_bytes(load_tokenizer(self._tokenizer))
+            return describe_selection(
+                shards, selected.folder, self._split(apart), texts, recipe.seed, folder
+            )
+
+        self._add(
+            f"describe/{name}",
+            {"apart": apart, "seed": recipe.seed},
+            {"tokenize": self._tokenize, "selection": selected},
+            work,
+            {"tokenize": splits},
+        )
 
     def _add_text(self, name: str, exported: Step, form: TextForm) -> None:
         """The text of a refined corpus."""
@@ -397,7 +425,7 @@ class Road:
             foundations = {name: self.foundations(name) for name in self.recipe.students}
             return write_report(run_files(self.recipe, self.run_dir, stages, foundations), folder)
 
-        corpora = [step for step in self.steps if step.kind == "select"]
+        corpora = [step for step in self.steps if step.kind in ("select", "describe")]
         needs = {step.name: step for step in [self._tokenize, *corpora, *evaluations]}
         shown = {"recipe": recipe_yaml(self.recipe), "format": PAGE_FORMAT}
         self._add("report", shown, needs, work)

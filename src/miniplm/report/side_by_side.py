@@ -1,0 +1,77 @@
+"""The table of all selections of a run, side by side."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from miniplm.report import formats
+from miniplm.report.content import SelectionSummary
+from miniplm.report.effects import domain_shares
+from miniplm.report.effects_content import SelectionEffects, TextFigures
+from miniplm.report.mix_chart import Shares
+
+_TRIGRAMS = 2
+_MOST_NAMED = 2
+_LEAST_MOVED = 0.005
+"""Domains whose share of the tokens moves by less are not named."""
+
+
+@dataclass(frozen=True)
+class OverviewRow:
+    """A selection among the others; `figures` are the candidates' in the first row."""
+
+    name: str
+    figures: TextFigures
+    trigrams: float | None
+    lost: Sequence[str]
+    gained: Sequence[str]
+    overlaps: Sequence[float | None]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All selections side by side, after the candidates; `baselines` head the overlaps."""
+
+    candidates: OverviewRow
+    rows: Sequence[OverviewRow]
+    baselines: Sequence[str]
+
+
+def overview(selections: Sequence[SelectionSummary]) -> Overview | None:
+    """Lay out the selections whose effects were measured; None where there are fewer than two."""
+    known = [(summary.name, summary.effects) for summary in selections if summary.effects]
+    if len(known) < 2:
+        return None
+    baselines = list(dict.fromkeys(row.baseline for _, e in known for row in e.agreements))
+    first = known[0][1].overall.candidates
+    return Overview(
+        candidates=_overview_row("all candidates", first, [], ()),
+        rows=[
+            _overview_row(name, e.overall.kept, domain_shares(e), _overlaps(e, baselines))
+            for name, e in known
+        ],
+        baselines=baselines,
+    )
+
+
+def _overlaps(effects: SelectionEffects, baselines: Sequence[str]) -> list[float | None]:
+    by_name = {row.baseline: row.overlap for row in effects.agreements}
+    return [by_name.get(name) for name in baselines]
+
+
+def _overview_row(
+    name: str, figures: TextFigures, shares: Sequence[Shares], overlaps: Sequence[float | None]
+) -> OverviewRow:
+    moved = sorted(shares, key=lambda row: row.after - row.before)
+    lost = [row for row in moved[:_MOST_NAMED] if row.before - row.after > _LEAST_MOVED]
+    gained = [row for row in moved[::-1][:_MOST_NAMED] if row.after - row.before > _LEAST_MOVED]
+    return OverviewRow(
+        name, figures, figures.distinct[_TRIGRAMS], _in_words(lost), _in_words(gained), overlaps
+    )
+
+
+def _in_words(rows: Sequence[Shares]) -> list[str]:
+    """Domains with their shares before and after."""
+    return [
+        f"{row.name} {formats.fixed(100 * row.before, 1)} → {formats.percent(row.after)}"
+        for row in rows
+    ]

@@ -1,0 +1,74 @@
+"""The rows of a token shard with their lengths, domains, and how many copies of each are kept."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from miniplm.data.parquet import ColumnFile, places_of
+from miniplm.data.shards import shard_info
+from miniplm.errors import ArtefactError
+from miniplm.selection.tables import read_selection
+
+REPEATS_COLUMN = "repeats"
+
+
+@dataclass(frozen=True)
+class KeptRows:
+    """Rows of a shard, kept or not, in its order.
+
+    Args:
+        sequence_ids: Of each row, `[rows]`.
+        num_tokens: Ids of each row, `[rows]`.
+        num_bytes: Bytes of its text, `[rows]`.
+        domains: Names of domains.
+        domain_numbers: Which of them each row belongs to, `[rows]`.
+        copies: How often each row stands in the refined corpus, `[rows]`; 0 where it was dropped.
+    """
+
+    sequence_ids: NDArray[np.int64]
+    num_tokens: NDArray[np.int64]
+    num_bytes: NDArray[np.int64]
+    domains: list[str]
+    domain_numbers: NDArray[np.int64]
+    copies: NDArray[np.int64]
+
+
+def read_kept_rows(prefix: Path, selection_folder: Path) -> KeptRows:
+    """The rows of one shard and what became of them.
+
+    Args:
+        prefix: Of the token shard.
+        selection_folder: Holds the shard's selection under the shard's name.
+
+    Raises:
+        ArtefactError: A file is missing or damaged, or the selection is of another shard.
+    """
+    sidecar = ColumnFile(prefix.with_suffix(".parquet"))
+    sequence_ids = sidecar.sequence_ids()
+    domain = sidecar.table(["domain"])["domain"].unify_dictionaries().combine_chunks()
+    selection = selection_folder / f"{prefix.name}.parquet"
+    return KeptRows(
+        sequence_ids=sequence_ids,
+        num_tokens=sidecar.array("num_tokens").astype(np.int64),
+        num_bytes=sidecar.array("num_bytes").astype(np.int64),
+        domains=domain.dictionary.to_pylist(),
+        domain_numbers=domain.indices.to_numpy().astype(np.int64),
+        copies=_copies(selection, shard_info(sidecar).shard_hash, sequence_ids),
+    )
+
+
+def _copies(path: Path, shard_hash: str, sequence_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    kept_ids, file = read_selection(path, shard_hash).sequence_ids, ColumnFile(path)
+    copies = np.zeros(len(sequence_ids), dtype=np.int64)
+    if len(kept_ids) == 0:
+        return copies
+    places = places_of(kept_ids, sequence_ids)
+    if places is None:
+        raise ArtefactError(
+            f"{path}: selects sequences that its token shard does not hold. "
+            "Select from these shards again."
+        )
+    copies[places] = file.array(REPEATS_COLUMN) if REPEATS_COLUMN in file.names else 1
+    return copies
