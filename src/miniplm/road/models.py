@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from miniplm.scoring.scorer import ScoringModel
+    from miniplm.scoring.scoring_model import ScoringModel
 
 
 class Models:
@@ -59,7 +59,7 @@ class Models:
         """
         from miniplm.data.tokenizer import check_same_tokenizer, load_tokenizer
         from miniplm.runtime.devices import place
-        from miniplm.scoring.scorer import ScoringModel
+        from miniplm.scoring.scoring_model import ScoringModel
         from miniplm.training.student import MODEL_FOLDER
 
         step = self._trained[name]

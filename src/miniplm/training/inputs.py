@@ -10,7 +10,7 @@ from miniplm.data.loader import SequenceStore
 from miniplm.data.order import EpochOrder, MixedOrder
 from miniplm.data.shards import open_shards
 from miniplm.errors import ArtefactError, ConfigError
-from miniplm.scoring.scorer import ScoringModel
+from miniplm.scoring.scoring_model import ScoringModel
 from miniplm.training.captured import Captured
 from miniplm.training.compute import new_tokens
 from miniplm.training.config import TrainingConfig
