@@ -106,12 +106,9 @@ class ShardScorer:
             rows = Rows.of(shard).take(places)
             table = self._score(rows, self._token_num_bytes_V, states)
             return table, {"positions": _positions(rows)}
-        blocks = [
-            self._score_block(
-                self.scorer.own, shard, places[begin : begin + REENCODED_ROWS], states
-            )
-            for begin in range(0, max(1, len(places)), REENCODED_ROWS)
-        ]
+        starts = range(0, max(1, len(places)), REENCODED_ROWS)
+        groups = [places[begin : begin + REENCODED_ROWS] for begin in starts]
+        blocks = [self._score_block(self.scorer.own, shard, group, states) for group in groups]
         counted = {name: sum(block[1][name] for block in blocks) for name in blocks[0][1]}
         return pa.concat_tables([block[0] for block in blocks]), counted
 
@@ -166,7 +163,8 @@ def whole_rows(
     size = len(sequence_ids)
 
     def total(name: str) -> NDArray[np.float64]:
-        return np.bincount(parents_W, table[name].to_numpy(), minlength=size)
+        weights = table[name].to_numpy().astype(np.float64)
+        return np.bincount(parents_W, weights, minlength=size).astype(np.float64)
 
     columns = [pa.array(sequence_ids)] + [
         pa.array(total(field.name)).cast(field.type) for field in list(SCORE_SCHEMA)[1:]

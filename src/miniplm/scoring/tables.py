@@ -16,7 +16,7 @@ such a table can be compared with others per byte only, and its metadata says so
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -44,6 +44,7 @@ PREDICTED_FIELD = pa.field(PREDICTED_COLUMN, pa.bool_(), nullable=False)
 RUN_TOKENIZER = "run"
 """What a table names as its tokenizer where that is the one the shards are made with."""
 PER_BYTE = "per_byte"
+RoleT = TypeVar("RoleT", bound=str)
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def is_scored(path: Path, info: ScoreInfo) -> bool:
         return False
 
 
-def check_comparable(files: Mapping[str, ColumnFile], normalization: str) -> None:
+def check_comparable(files: Mapping[RoleT, ColumnFile], normalization: str) -> None:
     """Refuse to compare tables per token, or as sums, whose tokens are not the same.
 
     Args:

@@ -116,8 +116,8 @@ class OpenShard:
         shard_hash: Hash of the token shard.
 
     Raises:
-        ArtefactError: A file is missing or damaged, or belongs to another shard, or the tables cannot
-            be compared by this normalization.
+        ArtefactError: A file is missing or damaged, or belongs to another shard, or the tables
+            cannot be compared by this normalization.
     """
 
     def __init__(self, shard: ScoredShard) -> None:
