@@ -149,6 +149,7 @@ def _supplements(
             scores.differences(store), reweighting.temperature, reweighting.clip
         )
         return Supplements(weights_M=weights_M, captured=captured)
+    scores.refuse_predicted(store, reweighting.kind)
     if reweighting.kind == "dynamic":
         per_byte = reweighting.normalization == "per_byte"
         return Supplements(
