@@ -19,7 +19,7 @@ def with_proxy(corpus_folder, run_dir, **proxy):
 
 def test_selecting_by_poor_predictions_is_refused_and_the_scores_are_kept(corpus_folder, tmp_path):
     recipe = with_proxy(corpus_folder, tmp_path / "run", min_agreement=1.0)
-    with pytest.raises(ArtefactError, match="scoring.proxy.allow_low_agreement=true"):
+    with pytest.raises(ArtefactError, match=r"scoring\.proxy\.allow_low_agreement=true"):
         run(recipe)
     scores = (tmp_path / "run/score/teacher/manifest.json").stat()
     allowed = with_proxy(
