@@ -96,6 +96,8 @@ def direct(model, own, texts, ends, bos=()):
     for text in texts:
         ids += [*bos, *own(text, add_special_tokens=False)["input_ids"], own.eos_token_id]
     ids = torch.tensor(ids if ends else ids[:-1])
+    if len(ids) < 2:
+        return 0.0, 0, 0
     with torch.no_grad():
         logits = model(input_ids=ids[None, :-1], use_cache=False).logits[0].double()
     picked = torch.log_softmax(logits, -1).gather(1, ids[1:, None]).squeeze(1)

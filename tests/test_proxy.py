@@ -28,7 +28,7 @@ from miniplm.scoring.proxy_sample import SampleChoice
 from miniplm.scoring.row_scores import score_rows
 from miniplm.scoring.scorer import score_shards
 from miniplm.scoring.scoring_model import ScoringModel
-from miniplm.scoring.tables import read_score_info, read_scores, states_of
+from miniplm.scoring.tables import SCORE_SCHEMA, read_score_info, read_scores, states_of
 from miniplm.selection.scores import scored_shards
 from miniplm.training.scores import ScoreTables
 
@@ -137,7 +137,8 @@ def test_states_are_the_mean_over_targets_of_the_last_hidden_states(tmp_path):
         read_scores(tmp_path / name / "data_0.parquet", shard.info.shard_hash)
         for name in ("plain", "states")
     )
-    assert table.select(plain.column_names).equals(plain)
+    names = SCORE_SCHEMA.names  # without the mean, which is NaN for a row without a target
+    assert table.select(names).equals(plain.select(names))
     found = states_of(table)
     for row, inputs in enumerate([[0, 1, 3], [0, 1]]):  # positions with a target
         ids = torch.tensor(rows[row])[None, :-1]
@@ -202,7 +203,7 @@ def test_tables_hold_true_scores_of_the_sample_and_predictions_elsewhere(
         assert table[name].equals(true[name])
     difference = table["log_prob"].to_numpy() - true["log_prob"].to_numpy()
     assert np.abs(difference[sampled]).max() < 1e-3
-    assert np.abs(difference[~sampled]).min() > 1e-3  # they are predicted
+    assert np.median(np.abs(difference[~sampled])) > 0.1  # they are predicted
     # predictions are nearer to the truth than the reference with the mean difference on top
     tokens = true["num_tokens"].to_numpy()
     gain = (true["log_prob"].to_numpy() - reference["log_prob"].to_numpy()) / np.maximum(tokens, 1)
