@@ -233,13 +233,14 @@ def test_what_tables_and_manifest_say_of_the_proxy(scored, tmp_path):
     assert 0.25 < flops["teacher"] / flops["teacher_on_everything"] < 0.55
 
 
-def test_the_number_of_shards_has_no_say(scored, tmp_path):
+def test_the_number_of_shards_and_of_blocks_has_no_say(scored, tmp_path, monkeypatch):
     write_rows(tmp_path / "shards", random_rows(240, seed=4, longest=20))
     _, reference = models()
     score_shards(
         reference, tmp_path / "shards", TOKEN_BYTES_V, config(), tmp_path / "reference", states=True
     )
     predict(scored, tmp_path / "four")
+    monkeypatch.setattr("miniplm.scoring.proxy_inputs._BLOCK_ROWS", 50)
     predict(tmp_path, tmp_path / "one")
     four = tables(scored, tmp_path / "four/scores")
     one = tables(tmp_path, tmp_path / "one/scores")

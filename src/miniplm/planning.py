@@ -29,7 +29,7 @@ from miniplm.road.step import Step
 from miniplm.runtime.memory import resident_bytes
 from miniplm.scaling.regime import TOKENS_PER_PARAM
 from miniplm.scoring.proxy_config import ProxyConfig
-from miniplm.scoring.proxy_features import NGRAM_BUCKETS
+from miniplm.scoring.proxy_features import features_per_row
 from miniplm.training.compute import new_tokens, training_flops_per_token
 from miniplm.training.config import TAUGHT, TrainingConfig
 from miniplm.training.trainer import EVALUATIONS
@@ -272,9 +272,8 @@ class _Planner:
             "teacher", proxy.share * self.tokens[CANDIDATES], self.recipe.scoring.dtype
         )
         predicted = (1 - proxy.share) * num_rows
-        num_features = (
-            self._shape("reference").hidden_size if proxy.features == "hidden" else NGRAM_BUCKETS
-        )
+        width = self._shape("reference").hidden_size
+        multiplied = features_per_row(proxy.features, width, self.recipe.packing.max_length)
 
         def load() -> _Load:
             scoring = sampled.load()
@@ -283,7 +282,7 @@ class _Planner:
 
         return replace(
             sampled,
-            flops=(sampled.flops or 0.0) + 2.0 * num_features * predicted,
+            flops=(sampled.flops or 0.0) + 2.0 * multiplied * predicted,
             num_bytes=_SCORE_BYTES_PER_ROW * (1 + proxy.share) * num_rows,
             load=load,
             note=f"scores {proxy.share:.1%}, predicts the rest",

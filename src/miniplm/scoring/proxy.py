@@ -25,6 +25,7 @@ from miniplm.errors import ArtefactError
 from miniplm.manifest import Outcome, fingerprint, read_manifest
 from miniplm.runtime.progress import progress
 from miniplm.scoring.config import ScoringConfig
+from miniplm.scoring.proxy_features import features_per_row
 from miniplm.scoring.proxy_head import Head, fit_head
 from miniplm.scoring.proxy_inputs import ProxyInputs
 from miniplm.scoring.proxy_quality import HELD_OUT_NAME, HeldOut
@@ -193,7 +194,10 @@ def _outcome(inputs: ProxyInputs, head: Head, work: ShardScorer, facts: dict[str
         positions += file.origin["positions"] * len(places) / max(1, file.num_rows)
     reference = read_manifest(inputs.reference_folder)
     teacher_flops = positions * work.flops_per_token
-    head_flops = 2.0 * len(head.weights_F) * (num_rows - num_sampled)
+    ids_per_row = sum(shard.num_ids for shard in inputs.shards) / max(1, num_rows)
+    width = len(head.weights_F) - 1
+    multiplied = features_per_row(inputs.config.features, width, ids_per_row)
+    head_flops = 2.0 * multiplied * (num_rows - num_sampled)
     flops = {
         "teacher": teacher_flops,
         "head": head_flops,

@@ -26,6 +26,17 @@ NGRAM_BUCKETS = 1 << 18
 LONGEST_NGRAM = 2
 
 
+def features_per_row(kind: Features, width: int, num_ids: float) -> float:
+    """Features of a row that are not zero, at most: those that a head multiplies.
+
+    Args:
+        kind: Which features.
+        width: Of the reference's hidden states.
+        num_ids: In a row.
+    """
+    return 1 + (width if kind == "hidden" else LONGEST_NGRAM * num_ids)
+
+
 def features_of(
     kind: Features, shard: Shard, places: NDArray[np.int64], reference: pa.Table
 ) -> Matrix:
