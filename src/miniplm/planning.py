@@ -256,14 +256,13 @@ class _Planner:
         scoring, num_tokens = self.recipe.scoring, self.tokens[CANDIDATES]
         if scoring.proxy is None:
             return self._forward_cost(name, num_tokens, scoring.dtype)
-        width = self._shape("reference").hidden_size
-        num_rows, on_disk = (
-            self._rows(num_tokens),
-            2 * width if scoring.proxy.features == "hidden" else 0,
-        )
+        num_rows = self._rows(num_tokens)
         if name == "reference":
             scored = self._forward_cost(name, num_tokens, scoring.dtype)
-            return replace(scored, num_bytes=(scored.num_bytes or 0) + on_disk * num_rows)
+            states = (
+                2.0 * self._shape(name).hidden_size if scoring.proxy.features == "hidden" else 0
+            )
+            return replace(scored, num_bytes=(scored.num_bytes or 0.0) + states * num_rows)
         return self._predicted_cost(scoring.proxy, num_rows)
 
     def _predicted_cost(self, proxy: ProxyConfig, num_rows: float) -> _Cost:
