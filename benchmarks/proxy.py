@@ -79,6 +79,7 @@ def main(
             sample = Path(temporary) / f"sample-{share}"
             choice = SampleChoice(share, 1234, HELD_OUT_SHARE)
             _write_sample(run_dir, shards, choice, sample)
+            _study_domains(shards, choice, truth)
             for kind in features or ("hidden", "ngrams"):
                 config = ProxyConfig(share=share, features=kind)
                 inputs = ProxyInputs(config, shards, choice, reference, sample)
@@ -148,6 +149,21 @@ def _write_sample(
         write_scores(folder / name, table, score_info(file), {"positions": 0})
 
 
+def _study_domains(shards: Sequence[Shard], choice: SampleChoice, truth: Truth) -> None:
+    """What knowing nothing but the domain of a sequence gives."""
+    sampled_R = np.concatenate([choice.sampled(shard.sequence_ids) for shard in shards])
+    known = np.isfinite(truth.difference_R)
+    here = sampled_R & known
+    means = np.bincount(truth.groups_R[here], truth.difference_R[here], len(truth.domains))
+    means /= np.maximum(np.bincount(truth.groups_R[here], minlength=len(truth.domains)), 1)
+    rest = known & ~sampled_R
+    true, predicted = truth.difference_R[rest], means[truth.groups_R[rest]]
+    click.echo(
+        f"\nshare {choice.share:.0%}, the domain's mean: spearman {spearman(true, predicted):.1%}, "
+        f"agreement at 0.5 {selection_agreement(true, predicted):.1%}"
+    )
+
+
 def _study(run_dir: Path, inputs: ProxyInputs, truth: Truth, head: str, by_domain: bool) -> None:
     started = time.monotonic()
     if head == "linear":
@@ -215,7 +231,9 @@ def _other_head(inputs: ProxyInputs, head: str):
     rows = inputs.sampled("token")
     fitted = rows.take(np.flatnonzero(~inputs.choice.is_held_out(rows.sequence_ids)))
     if head == "mlp":
-        network = MLPRegressor((64,), early_stopping=True, alpha=1e-3, max_iter=500, random_state=0)
+        network = MLPRegressor(
+            hidden_layer_sizes=(64,), early_stopping=True, alpha=1e-3, max_iter=500, random_state=0
+        )
         model = make_pipeline(StandardScaler(), network)
     else:
         model = HistGradientBoostingRegressor(random_state=0)

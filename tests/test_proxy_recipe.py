@@ -13,7 +13,10 @@ from miniplm.road.road import Road
 def with_proxy(corpus_folder, run_dir, **proxy):
     content = tiny_recipe(corpus_folder, run_dir)
     del content["students"]["plain"]
-    content["scoring"] = {"dtype": "float32", "proxy": {"share": 0.6, **proxy}}
+    content["scoring"] = {
+        "dtype": "float32",
+        "proxy": {"share": 0.6, "features": "hidden", **proxy},
+    }
     return make_recipe(content, "proxy")
 
 

@@ -49,7 +49,7 @@ _SELECTED_ROWS_PER_SECOND = 10e6
 _EXPORTED_BYTES_PER_SECOND = 300e6
 _DISK_BYTES_PER_SECOND = 500e6
 _FIT_SECONDS = 20.0
-_PREDICTED_ROWS_PER_SECOND = {"hidden": 50e3, "ngrams": 2e3}
+_PREDICTED_IDS_PER_SECOND = {"hidden": 50e6, "ngrams": 3e6}
 _STAGE_SECONDS = 0.5
 """Opening, checking and closing a stage."""
 
@@ -272,11 +272,12 @@ class _Planner:
         )
         predicted = (1 - proxy.share) * num_rows
         width = self._shape("reference").hidden_size
-        multiplied = features_per_row(proxy.features, width, self.recipe.packing.max_length)
+        length = self.recipe.packing.max_length
+        multiplied = features_per_row(proxy.features, width, length)
 
         def load() -> _Load:
             scoring = sampled.load()
-            seconds = _FIT_SECONDS + predicted / _PREDICTED_ROWS_PER_SECOND[proxy.features]
+            seconds = _FIT_SECONDS + predicted * length / _PREDICTED_IDS_PER_SECOND[proxy.features]
             return _Load(scoring.seconds + seconds, scoring.memory)
 
         return replace(

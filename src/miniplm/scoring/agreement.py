@@ -85,7 +85,7 @@ def bar_at(min_agreement: float, ratio: float) -> float:
     """The agreement that is as far above chance at a ratio as `min_agreement` is at one half.
 
     Example:
-        >>> round(bar_at(0.8, 0.5), 2), round(bar_at(0.8, 0.25), 2), round(bar_at(0.8, 0.9), 2)
+        >>> round(bar_at(0.8, 0.5), 3), round(bar_at(0.8, 0.25), 3), round(bar_at(0.8, 0.9), 3)
         (0.8, 0.7, 0.96)
     """
     return ratio + (1 - ratio) * above_chance(min_agreement, PAPER_RATIO)

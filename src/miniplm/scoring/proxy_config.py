@@ -16,12 +16,12 @@ class ProxyConfig(Config):
         0.05, gt=0, lt=1, description="share of the sequences that the teacher scores"
     )
     features: Features = Field(
-        "hidden",
-        description="what the difference score is predicted from: hidden (the reference's hidden "
-        "states, of the pass that scores), or ngrams (of ids, hashed)",
+        "ngrams",
+        description="what the difference score is predicted from: ngrams (of ids, hashed), or "
+        "hidden (the reference's hidden states, of the pass that scores)",
     )
     min_agreement: Annotated[float, NOT_FINGERPRINTED] = Field(
-        0.8,
+        0.85,
         ge=0.5,
         le=1,
         description="selecting is refused where, on held-out sequences, less of the true top half "
