@@ -51,8 +51,7 @@ def test_the_share_redoes_the_teacher_and_not_the_reference(corpus_folder, tmp_p
     assert ngrams["score/reference"] == plain["score/reference"] != one["score/reference"]
 
 
-def test_a_plan_counts_the_sample_and_the_head(corpus_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr("miniplm.planning._FIT_SECONDS", 0.0)
+def test_a_plan_counts_the_sample_and_the_head(corpus_folder, tmp_path):
     plain = make_recipe(tiny_recipe(corpus_folder, tmp_path), "plain")
     whole, some = (
         {step.name: step for step in make_plan(recipe).steps}

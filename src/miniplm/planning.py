@@ -30,6 +30,7 @@ from miniplm.runtime.memory import resident_bytes
 from miniplm.scaling.regime import TOKENS_PER_PARAM
 from miniplm.scoring.proxy_config import ProxyConfig
 from miniplm.scoring.proxy_features import features_per_row
+from miniplm.scoring.proxy_inputs import MOST_SAMPLED
 from miniplm.training.compute import new_tokens, training_flops_per_token
 from miniplm.training.config import TAUGHT, TrainingConfig
 from miniplm.training.trainer import EVALUATIONS
@@ -48,8 +49,9 @@ _GENERATING_TO_SCORING = 8.0
 _SELECTED_ROWS_PER_SECOND = 10e6
 _EXPORTED_BYTES_PER_SECOND = 300e6
 _DISK_BYTES_PER_SECOND = 500e6
-_FIT_SECONDS = 20.0
-_PREDICTED_IDS_PER_SECOND = {"hidden": 50e6, "ngrams": 3e6}
+_FIT_SECONDS_PER_ROW = {"hidden": 3e-4, "ngrams": 2e-3}
+_PREDICTED_IDS_PER_SECOND = {"hidden": 100e6, "ngrams": 6e6}
+"""Of a proxy, measured on two cores with rows of 256 tokens (docs/scoring.md)."""
 _STAGE_SECONDS = 0.5
 """Opening, checking and closing a stage."""
 
@@ -277,7 +279,9 @@ class _Planner:
 
         def load() -> _Load:
             scoring = sampled.load()
-            seconds = _FIT_SECONDS + predicted * length / _PREDICTED_IDS_PER_SECOND[proxy.features]
+            fitted = min(MOST_SAMPLED, proxy.share * num_rows)
+            seconds = fitted * _FIT_SECONDS_PER_ROW[proxy.features]
+            seconds += predicted * length / _PREDICTED_IDS_PER_SECOND[proxy.features]
             return _Load(scoring.seconds + seconds, scoring.memory)
 
         return replace(
