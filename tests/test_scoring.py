@@ -597,7 +597,7 @@ def test_batches_are_halved_when_memory_runs_out(tmp_path, monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return token_log_probs(model, input_ids_BT, targets_BT, **others)
 
-    monkeypatch.setattr("miniplm.scoring.scorer.token_log_probs", limited)
+    monkeypatch.setattr("miniplm.scoring.row_scores.token_log_probs", limited)
     most = 200
     outcome = run_scoring(scorer(), tmp_path / "shards", tmp_path / "scores")
     assert outcome.facts["batch_tokens"] <= most < max(sizes)

@@ -23,11 +23,14 @@ from miniplm.generation.cost import generation_cost
 from miniplm.manifest import read_manifest
 from miniplm.model import Dtype, ModelConfig, model_config, released_config
 from miniplm.model_size import ModelSize, model_size
-from miniplm.recipe import CANDIDATES, Recipe, StudentConfig
+from miniplm.recipe import CANDIDATES, Recipe, ScorerConfig, StudentConfig
 from miniplm.road.road import Road
 from miniplm.road.step import Step
 from miniplm.runtime.memory import resident_bytes
 from miniplm.scaling.regime import TOKENS_PER_PARAM
+from miniplm.scoring.proxy_config import ProxyConfig
+from miniplm.scoring.proxy_features import features_per_row
+from miniplm.scoring.proxy_inputs import MOST_SAMPLED
 from miniplm.training.compute import new_tokens, training_flops_per_token
 from miniplm.training.config import TAUGHT, TrainingConfig
 from miniplm.training.trainer import EVALUATIONS
@@ -52,6 +55,9 @@ _DESCRIBING_BYTES_PER_TOKEN = 90
 
 _EXPORTED_BYTES_PER_SECOND = 300e6
 _DISK_BYTES_PER_SECOND = 500e6
+_FIT_SECONDS_PER_ROW = {"hidden": 3e-4, "ngrams": 2e-3}
+_PREDICTED_IDS_PER_SECOND = {"hidden": 100e6, "ngrams": 6e6}
+"""Of a proxy, measured on two cores with rows of 256 tokens (docs/scoring.md)."""
 _STAGE_SECONDS = 0.5
 """Opening, checking and closing a stage."""
 
@@ -263,13 +269,49 @@ class _Planner:
         return ids_dtype(self._vocab_size()).itemsize
 
     def _scoring_cost(self, name: str) -> _Cost:
-        return self._forward_cost(name, self.tokens[CANDIDATES], self.recipe.scoring.dtype)
+        scoring, num_tokens = self.recipe.scoring, self.tokens[CANDIDATES]
+        if scoring.proxy is None:
+            return self._forward_cost(name, num_tokens, scoring.dtype)
+        num_rows = self._rows(num_tokens)
+        if name == "reference":
+            scored = self._forward_cost(name, num_tokens, scoring.dtype)
+            states = (
+                2.0 * self._shape(name).hidden_size if scoring.proxy.features == "hidden" else 0
+            )
+            return replace(scored, num_bytes=(scored.num_bytes or 0.0) + states * num_rows)
+        return self._predicted_cost(scoring.proxy, num_rows)
+
+    def _predicted_cost(self, proxy: ProxyConfig, num_rows: float) -> _Cost:
+        """The teacher on a sample, and a head on the rest."""
+        sampled = self._forward_cost(
+            "teacher", proxy.share * self.tokens[CANDIDATES], self.recipe.scoring.dtype
+        )
+        predicted = (1 - proxy.share) * num_rows
+        width = self._shape("reference").hidden_size
+        length = self.recipe.packing.max_length
+        multiplied = features_per_row(proxy.features, width, length)
+
+        def load() -> _Load:
+            scoring = sampled.load()
+            fitted = min(MOST_SAMPLED, proxy.share * num_rows)
+            seconds = fitted * _FIT_SECONDS_PER_ROW[proxy.features]
+            seconds += predicted * length / _PREDICTED_IDS_PER_SECOND[proxy.features]
+            return _Load(scoring.seconds + seconds, scoring.memory)
+
+        return replace(
+            sampled,
+            flops=(sampled.flops or 0.0) + 2.0 * multiplied * predicted,
+            num_bytes=_SCORE_BYTES_PER_ROW * (1 + proxy.share) * num_rows,
+            load=load,
+            note=f"scores {proxy.share:.1%}, predicts the rest",
+        )
 
     def _evaluation_cost(self, name: str) -> _Cost:
         return self._forward_cost(name, self.tokens["held_out"], self.recipe.evaluation.dtype)
 
     def _forward_cost(self, name: str, num_tokens: float, dtype: Dtype) -> _Cost:
         size = self._size(name)
+        num_tokens *= self._own_tokens(name)
 
         def load() -> _Load:
             cost = self.calibration.scoring(self._shape(name), dtype)
@@ -285,6 +327,16 @@ class _Planner:
             num_bytes=_SCORE_BYTES_PER_ROW * num_tokens / self.recipe.packing.max_length,
             load=load,
         )
+
+    def _own_tokens(self, name: str) -> float:
+        """Tokens of its own that a model reads for one of the run's, about."""
+        if name not in ("teacher", "reference"):
+            return 1.0
+        config: ScorerConfig = getattr(self.recipe, name)
+        if config.tokenizer == "run":
+            return 1.0
+        own = len(load_configured_tokenizer(config))
+        return bytes_per_token(self._vocab_size()) / bytes_per_token(own)
 
     def _capture_cost(self, name: str) -> _Cost:
         config = self.recipe.captures[name]

@@ -9,7 +9,7 @@ from miniplm.errors import ConfigError, MiniPLMError
 from miniplm.generation.config import num_new_tokens
 from miniplm.model import ModelConfig, model_config, released_config
 from miniplm.model_checks import check_shape
-from miniplm.recipe import Recipe
+from miniplm.recipe import Recipe, ScorerConfig
 from miniplm.runtime.team import world_size
 from miniplm.training.compute import new_tokens
 from miniplm.training.config import TrainingConfig
@@ -46,6 +46,9 @@ def preflight(recipe: Recipe) -> None:
         _try(faults, "", partial(num_new_tokens, *wanted, f"generations.{name}"))
     if recipe.tokenizer.name:
         _try(faults, "tokenizer", partial(_check_tokenizers, recipe))
+    for role in ("teacher", "reference"):
+        if getattr(recipe, role).tokenizer == "own":
+            _try(faults, f"{role}.tokenizer", partial(_check_own_tokenizer, getattr(recipe, role)))
     if faults:
         raise ConfigError("the recipe", list(dict.fromkeys(faults)))
 
@@ -96,6 +99,12 @@ def _check_tokenizers(recipe: Recipe) -> None:
 
     ours = load_configured_tokenizer(recipe.tokenizer)
     for role in ("teacher", "reference"):
-        config: ModelConfig = getattr(recipe, role)
-        if config.name not in (None, recipe.tokenizer.name):
+        config: ScorerConfig = getattr(recipe, role)
+        if config.tokenizer == "run" and config.name not in (None, recipe.tokenizer.name):
             check_same_tokenizer(ours, config, role)
+
+
+def _check_own_tokenizer(config: ScorerConfig) -> None:
+    from miniplm.data.tokenizer import load_configured_tokenizer
+
+    load_configured_tokenizer(config)

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -26,6 +26,7 @@ from miniplm.export.config import ExportConfig
 from miniplm.generation.config import GenerationConfig
 from miniplm.model import ModelConfig
 from miniplm.scoring.capture_config import CaptureConfig
+from miniplm.scoring.checks import own_token_faults, proxy_faults
 from miniplm.scoring.config import ScoringConfig
 from miniplm.selection.config import SelectionConfig
 from miniplm.training.checks import method_faults
@@ -42,6 +43,11 @@ _SMALLEST_SHARE = 1 / MIXTURE_ROUND
 class ScorerConfig(ModelConfig):
     """A teacher or a reference."""
 
+    tokenizer: Literal["run", "own"] = Field(
+        "run",
+        description="of a released one: run (the corpus's ids are its own), or own (it reads the "
+        "same text in its own tokens; compared per_byte)",
+    )
     training: TrainingConfig | None = Field(
         None, description="how to train it, when it starts from scratch on its own split"
     )
@@ -122,13 +128,7 @@ class Recipe(Config):
         faults += self._corpus_faults()
         for name, student in self.students.items():
             faults += self._student_faults(name, student)
-        if self.tokenizer.name is None and not (
-            self.teacher.from_scratch and self.reference.from_scratch
-        ):
-            faults.append(
-                "tokenizer.name: a released teacher or reference reads ids of its own tokenizer; "
-                "give that tokenizer's name"
-            )
+        faults += self._token_faults()
         if (self.splits.held_out > 0) == (self.held_out_corpus is not None):
             faults.append(
                 "splits.held_out: give a share for evaluation, or 0 and a held_out_corpus "
@@ -161,12 +161,50 @@ class Recipe(Config):
                 faults.append(f"{place}: there is no {corpus!r}; choose one of {', '.join(known)}")
         return faults
 
+    def _token_faults(self) -> list[str]:
+        """What is wrong with the tokens that models read, and what scores are compared per."""
+        scorers = {"teacher": self.teacher, "reference": self.reference}
+        faults = [
+            "tokenizer.name: a released teacher or reference reads ids of its own tokenizer; give "
+            f"that tokenizer's name, or set {role}.tokenizer: own and compare per_byte"
+            for role, scorer in scorers.items()
+            if self.tokenizer.name is None and not scorer.from_scratch and scorer.tokenizer == "run"
+        ]
+        trainings = {name: self.student_training(name) for name in self.students}
+        kinds = {name: training.reweighting.kind for name, training in trainings.items()}
+        normalizations = {
+            f"selections.{name}.normalization": str(selection.normalization)
+            for name, selection in self.selections.items()
+        } | {
+            f"students.{name}.training.reweighting.normalization": str(reweighting.normalization)
+            for name, training in trainings.items()
+            if (reweighting := training.reweighting).kind in ("static", "repeats", "dynamic")
+        }
+        places = [f"generations.{name}" for name in self.generations]
+        places += [f"captures.{name}" for name in self.captures]
+        return (
+            faults
+            + proxy_faults(self.scoring, kinds)
+            + own_token_faults(
+                [role for role, scorer in scorers.items() if scorer.tokenizer == "own"],
+                per_token=self.scoring.per_token,
+                methods={name: training.method for name, training in trainings.items()},
+                reweighting=kinds,
+                normalizations=normalizations,
+                teacher_writes=places,
+            )
+        )
+
     def _scorer_faults(self, role: str, scorer: ScorerConfig) -> list[str]:
         share = getattr(self.splits, role)
         if not scorer.from_scratch:
             given = scorer.training is not None
             return [f"{role}.training: a released model is not trained; remove it"] * given
         faults = []
+        if scorer.tokenizer == "own":
+            faults.append(
+                f"{role}.tokenizer: a {role} from scratch learns the run's ids; remove it"
+            )
         if scorer.training is None or not scorer.training.budget.is_given:
             faults.append(
                 f"{role}.training.budget: a {role} from scratch has to be trained; give tokens, "

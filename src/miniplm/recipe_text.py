@@ -41,6 +41,8 @@ def _section(
         comment = field.description or ""
         inner = _config_class(field.annotation)
         given = name in content
+        if name in _NULL_WHEN_ABSENT and content.get(name) is None:
+            inner = None
         if inner is not None and (given or (whole and _shown_when_absent(name, depth))):
             lines += [""] * (depth == 0) + [_line(f"{name}:", comment, depth, absent=not given)]
             value = content.get(name, {})
@@ -55,6 +57,10 @@ def _section(
             shown = "" if field.is_required() else f" {_scalar(default)}"
             lines.append(_line(f"{name}:{shown}", comment, depth, absent=True))
     return lines
+
+
+_NULL_WHEN_ABSENT = ("proxy",)
+"""Sections that few recipes have, shown as null so that they are seen."""
 
 
 def _shown_when_absent(name: str, depth: int) -> bool:

@@ -238,6 +238,6 @@ def check_same_tokenizer(ours: "PreTrainedTokenizerBase", config: ModelConfig, w
             raise ModelError(
                 f"{what}: {config.name!r} has another tokenizer than the corpus (the entry "
                 f"{piece!r} is id {index} in the corpus and {theirs.get(piece, 'missing')} in the "
-                f"model). Set tokenizer.name to {config.name!r}; teacher and reference have to "
-                "share it."
+                f"model). Set tokenizer.name to {config.name!r}, or {what}.tokenizer to own: "
+                "it then reads the same text in its own tokens, and scores are compared per_byte."
             )

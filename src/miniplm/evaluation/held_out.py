@@ -19,7 +19,8 @@ from miniplm.data.shards import open_shards
 from miniplm.errors import ArtefactError
 from miniplm.manifest import Outcome
 from miniplm.scoring.config import ScoringConfig
-from miniplm.scoring.scorer import ScoringModel, score_shards
+from miniplm.scoring.scorer import score_shards
+from miniplm.scoring.scoring_model import ScoringModel
 from miniplm.scoring.tables import read_scores
 
 AVERAGE = "average of domains"

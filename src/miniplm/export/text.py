@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from miniplm.data.pieces import split_at_eos
 from miniplm.data.shards import Shard, open_shards
 from miniplm.data.tokenizer import load_tokenizer
 from miniplm.export.config import TextForm
@@ -128,16 +129,3 @@ def _text_table(
     for record, text in zip(records, texts, strict=True):
         record["text"] = text
     return pa.Table.from_pylist(records, schema=_SCHEMA)
-
-
-def split_at_eos(ids: NDArray[np.int64], eos_id: int) -> list[NDArray[np.int64]]:
-    """The pieces of documents in a row, in the order of its source ids; some may be empty.
-
-    Example:
-        >>> [piece.tolist() for piece in split_at_eos(np.array([5, 0, 6, 7, 0]), 0)]
-        [[5], [6, 7]]
-    """
-    pieces = np.split(ids, np.flatnonzero(ids == eos_id) + 1)
-    if len(pieces[-1]) == 0:
-        pieces.pop()
-    return [piece[:-1] if len(piece) and piece[-1] == eos_id else piece for piece in pieces]

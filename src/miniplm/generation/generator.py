@@ -24,7 +24,7 @@ from miniplm.model_size import size_of
 from miniplm.runtime.log import logger
 from miniplm.runtime.progress import Advance, progress
 from miniplm.scoring.preparation import prepare_model
-from miniplm.scoring.scorer import ScoringModel
+from miniplm.scoring.scoring_model import ScoringModel
 
 NEW_COLUMN = "num_generated"
 """Of the sidecar: how many of a row's ids the teacher made."""

@@ -15,7 +15,7 @@ from miniplm.generation.decoding import continue_prompts
 from miniplm.generation.sampling import Sampling, draws
 from miniplm.runtime.log import logger
 from miniplm.runtime.progress import Advance
-from miniplm.scoring.scorer import ScoringModel
+from miniplm.scoring.scoring_model import ScoringModel
 
 
 class Teacher:

@@ -11,9 +11,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from miniplm.data.pieces import split_at_eos
 from miniplm.data.shards import Shard
 from miniplm.data.tokenizer import load_tokenizer
-from miniplm.export.text import split_at_eos
 from miniplm.manifest import Manifest
 from miniplm.report.content import DomainRow, Example, SelectionSummary
 from miniplm.selection.config import SelectionConfig

@@ -10,8 +10,10 @@ from miniplm.road.step import Step
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from transformers import PreTrainedModel
 
-    from miniplm.scoring.scorer import ScoringModel
+    from miniplm.scoring.reencoding import OwnTokens
+    from miniplm.scoring.scoring_model import ScoringModel
 
 
 class Models:
@@ -45,10 +47,12 @@ class Models:
         if self._trained[name]:
             return {}
         config: ScorerConfig = getattr(self._recipe, name)
+        own = {"tokenizer": config.tokenizer} if config.tokenizer == "own" else {}
         return {
             "name": config.name,
             "revision": config.revision,
             "origin": config.origin_fingerprint,
+            **own,
         }
 
     def load(self, name: str, dtype: Dtype) -> "ScoringModel":
@@ -57,9 +61,8 @@ class Models:
         Raises:
             ModelError: It cannot be read, or its tokenizer is not that of the run.
         """
-        from miniplm.data.tokenizer import check_same_tokenizer, load_tokenizer
         from miniplm.runtime.devices import place
-        from miniplm.scoring.scorer import ScoringModel
+        from miniplm.scoring.scoring_model import ScoringModel
         from miniplm.training.student import MODEL_FOLDER
 
         step = self._trained[name]
@@ -68,8 +71,7 @@ class Models:
             return ScoringModel(place(model), name, step.spec.fingerprint, dtype)
         config: ScorerConfig = getattr(self._recipe, name)
         assert config.name is not None
-        if config.name != self._recipe.tokenizer.name:
-            check_same_tokenizer(load_tokenizer(self._tokenizer), config, name)
+        self._check_tokenizer(name, config)
         model = load_model(
             config.name,
             dtype=dtype,
@@ -77,7 +79,22 @@ class Models:
             trust_remote_code=config.trust_remote_code,
             device_map="auto" if self._recipe.scoring.placement == "spread" else None,
         )
-        return ScoringModel(place(model), config.name, config.origin_fingerprint, dtype)
+        own = self._own_tokens(config, model) if config.tokenizer == "own" else None
+        return ScoringModel(place(model), config.name, config.origin_fingerprint, dtype, own)
+
+    def _check_tokenizer(self, name: str, config: ScorerConfig) -> None:
+        from miniplm.data.tokenizer import check_same_tokenizer, load_tokenizer
+
+        if config.tokenizer == "run" and config.name != self._recipe.tokenizer.name:
+            check_same_tokenizer(load_tokenizer(self._tokenizer), config, name)
+
+    def _own_tokens(self, config: ScorerConfig, model: "PreTrainedModel") -> "OwnTokens":
+        from miniplm.data.tokenizer import load_configured_tokenizer, load_tokenizer
+        from miniplm.scoring.reencoding import OwnTokens
+
+        served = getattr(model.config, "max_position_embeddings", None)
+        run, own = load_tokenizer(self._tokenizer), load_configured_tokenizer(config)
+        return OwnTokens(run, own, served)
 
     def token_bytes(self) -> "NDArray[np.int64]":
         """Bytes of text that each id stands for, `[V]`."""

@@ -19,6 +19,13 @@ from miniplm.model import Dtype, ModelConfig
 from miniplm.recipe import CANDIDATES, Recipe, ScorerConfig, StudentConfig
 from miniplm.recipe_text import recipe_yaml
 from miniplm.road.models import Models
+from miniplm.road.score_steps import (
+    require_good_scores,
+    require_scores_to_select_by,
+    score_settings,
+    score_work,
+    scoring_order,
+)
 from miniplm.road.step import TEXT, Corpus, Step
 from miniplm.training.config import TAUGHT
 
@@ -41,7 +48,9 @@ class Road:
         self._models = Models(recipe, self._tokenizer)
         for role in ("teacher", "reference"):
             self._models.add(role, self._add_scorer(role, getattr(recipe, role)))
-        self._scores = {role: self._add_score(role) for role in self._models.names}
+        self._scores: dict[str, Step] = {}
+        for role in scoring_order(recipe):
+            self._scores[role] = self._add_score(role)
         self._corpora = {CANDIDATES: self._candidates()}
         self._corpora |= {name: self._add_selection(name) for name in recipe.selections}
         self._corpora |= {name: self._add_generation(name) for name in recipe.generations}
@@ -220,6 +229,8 @@ class Road:
                 "reference": self._scores["reference"].folder,
             }
             normalization = training.reweighting.normalization
+            if weighted:
+                require_good_scores(recipe, folders["teacher"], normalization)
             dtype: Dtype = training.precision
             return TrainInputs(
                 corpora={corpus.shards: share for corpus, share in corpora},
@@ -235,23 +246,17 @@ class Road:
         return self._add_training(name, config, training, given, needs, settings)
 
     def _add_score(self, role: str) -> Step:
-        scoring = self.recipe.scoring
-
-        def work(folder: Path) -> Outcome:
-            from miniplm.scoring.scorer import score_shards
-
-            scorer = self._models.load(role, scoring.dtype)
-            return score_shards(
-                scorer, self._split(CANDIDATES), self._models.token_bytes(), scoring, folder
-            )
-
-        return self._add(
-            f"score/{role}",
-            {"scoring": scoring.fingerprinted(), **self._models.identity(role)},
-            self._models.needed(role, {"tokenize": self._tokenize}),
-            work,
-            {"tokenize": self._splits},
+        recipe = self.recipe
+        needs = self._models.needed(role, {"tokenize": self._tokenize})
+        inputs = {"tokenize": self._splits}
+        origin = {**inputs, **{kind: step.spec.fingerprint for kind, step in needs.items()}}
+        if recipe.scoring.proxy and role == "teacher":
+            needs["score/reference"] = self._scores["reference"]
+        work = score_work(
+            recipe, role, self._models, self._split(CANDIDATES), self.run_dir, {**origin, **inputs}
         )
+        settings = score_settings(recipe, role, self._models)
+        return self._add(f"score/{role}", settings, needs, work, inputs)
 
     def _candidates(self) -> Corpus:
         return Corpus(self._tokenize, self._split(CANDIDATES), "all candidates")
@@ -266,6 +271,7 @@ class Road:
             from miniplm.selection.selector import select_sequences
 
             teacher, reference = self._scores["teacher"].folder, self._scores["reference"].folder
+            require_scores_to_select_by(recipe, teacher, config)
             shards = self._split(CANDIDATES)
             return select_sequences(shards, teacher, reference, config, recipe.seed, folder)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from miniplm.data.loader import IGNORED, make_batch, padded_width
 from miniplm.data.shards import Shard
+from miniplm.scoring.rows import Rows
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def length_buckets(
         begin += size
 
 
-def row_batches(shard: Shard, buckets: Iterable[NDArray[np.int64]]) -> Iterator[RowBatch]:
+def row_batches(shard: Shard | Rows, buckets: Iterable[NDArray[np.int64]]) -> Iterator[RowBatch]:
     """A batch for each group of places in the shard."""
     for places in buckets:
         rows = [shard.row(int(place)) for place in places]
@@ -76,17 +77,18 @@ def row_batches(shard: Shard, buckets: Iterable[NDArray[np.int64]]) -> Iterator[
 
 
 def scoring_batches(
-    shard: Shard, buckets: Iterable[NDArray[np.int64]], token_num_bytes_V: NDArray[np.int64]
+    rows: Rows, buckets: Iterable[NDArray[np.int64]], token_num_bytes_V: NDArray[np.int64]
 ) -> Iterator[ScoringBatch]:
-    """A batch for each group of places in the shard, with what is counted of its rows.
+    """A batch for each group of places among the rows, with what is counted of them.
 
     Args:
-        shard: The rows.
+        rows: The rows.
         buckets: Places that go together.
         token_num_bytes_V: Bytes of text that each id stands for, `[V]`.
     """
-    for batch in row_batches(shard, buckets):
+    for batch in row_batches(rows, buckets):
         targets_BT = batch.targets_BT.numpy()
+        targets_BT[rows.unscored(batch.places, batch.input_ids_BT.numpy())] = IGNORED
         counted_BT = targets_BT != IGNORED
         num_bytes_BT = token_num_bytes_V[np.where(counted_BT, targets_BT, 0)] * counted_BT
         yield ScoringBatch(

@@ -26,7 +26,7 @@ from miniplm.scoring.capture_files import (
 from miniplm.scoring.capture_forward import captured_rows
 from miniplm.scoring.config import ScoringConfig
 from miniplm.scoring.preparation import check_and_count, compile_models, prepare_model
-from miniplm.scoring.scorer import ScoringModel
+from miniplm.scoring.scoring_model import ScoringModel
 from miniplm.scoring.tuning import Tuning, halving_batches, tune
 
 if TYPE_CHECKING:

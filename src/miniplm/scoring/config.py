@@ -1,11 +1,12 @@
 """How models score sequences."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from miniplm.config import NOT_FINGERPRINTED, Config
 from miniplm.model import Dtype
+from miniplm.scoring.proxy_config import ProxyConfig
 
 Placement = Literal["one_device", "spread"]
 
@@ -26,3 +27,12 @@ class ScoringConfig(Config):
         "one_device",
         description="one_device, or spread: released models over all GPUs, then memory, then disk",
     )
+    proxy: ProxyConfig | None = Field(
+        None, description="score a few sequences with the teacher and predict the others"
+    )
+
+    def fingerprinted(self) -> dict[str, Any]:
+        """What every score depends on; the proxy is a matter of the teacher's alone."""
+        fields = super().fingerprinted()
+        del fields["proxy"]
+        return fields

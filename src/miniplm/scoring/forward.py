@@ -35,6 +35,36 @@ def token_log_probs(
         compiled: As in `target_log_probs`; the model's own layers are compiled or not as given.
     """
     hidden_BTD = hidden_states(model, input_ids_BT.to(model.device, non_blocking=True))
+    return _log_probs(model, hidden_BTD, targets_BT, compiled=compiled)
+
+
+@torch.no_grad()
+def log_probs_and_states(
+    model: "PreTrainedModel",
+    input_ids_BT: torch.Tensor,
+    targets_BT: torch.Tensor,
+    *,
+    compiled: bool = False,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The `token_log_probs`, and each sequence's last hidden states averaged, `[B, D]` float32.
+
+    Of the same forward pass. Positions with a target are averaged; zeros where there is none.
+    Arguments are those of `token_log_probs`.
+    """
+    hidden_BTD = hidden_states(model, input_ids_BT.to(model.device, non_blocking=True))
+    counted_BT = (targets_BT != IGNORED).to(hidden_BTD.device, torch.float32)
+    sums_BD = torch.einsum("btd,bt->bd", hidden_BTD.float(), counted_BT)
+    states_BD = sums_BD / counted_BT.sum(dim=1, keepdim=True).clamp(min=1)
+    return _log_probs(model, hidden_BTD, targets_BT, compiled=compiled), states_BD
+
+
+def _log_probs(
+    model: "PreTrainedModel",
+    hidden_BTD: torch.Tensor,
+    targets_BT: torch.Tensor,
+    *,
+    compiled: bool,
+) -> torch.Tensor:
     weight_VD, bias_V = output_layer(model)
     targets_BT = targets_BT.to(weight_VD.device, non_blocking=True)
     log_probs_N = target_log_probs(

@@ -3,41 +3,27 @@
 Axes: B sequences, V vocabulary.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import torch
 from numpy.typing import NDArray
 
 from miniplm.data.shards import Shard, open_shards
-from miniplm.errors import ModelError
 from miniplm.manifest import Outcome
-from miniplm.model import Dtype
-from miniplm.runtime.ahead import ahead
 from miniplm.runtime.progress import Advance, progress
 from miniplm.scoring.batches import length_buckets, scoring_batches
 from miniplm.scoring.config import ScoringConfig
-from miniplm.scoring.forward import sequence_log_probs, token_log_probs
+from miniplm.scoring.forward import sequence_log_probs
+from miniplm.scoring.own_scores import score_in_own_tokens
 from miniplm.scoring.preparation import check_and_count, compile_models, prepare_model
-from miniplm.scoring.tables import SCORE_SCHEMA, TOKENS_FIELD, ScoreInfo, is_scored, write_scores
+from miniplm.scoring.row_scores import score_rows
+from miniplm.scoring.rows import Rows
+from miniplm.scoring.scoring_model import ScoringModel
+from miniplm.scoring.tables import ScoreInfo, is_scored, write_scores
 from miniplm.scoring.tuning import Tuning, halving_batches, tune
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-
-@dataclass(frozen=True)
-class ScoringModel:
-    """A model with what goes into the tables it makes."""
-
-    model: "PreTrainedModel"
-    name: str
-    fingerprint: str
-    dtype: Dtype
 
 
 def score_shards(
@@ -46,22 +32,30 @@ def score_shards(
     token_num_bytes_V: NDArray[np.int64],
     config: ScoringConfig,
     folder: Path,
+    *,
+    states: bool = False,
 ) -> Outcome:
     """Write `folder/data_N.parquet` for every token shard; tables already there are kept.
 
     Args:
-        scorer: The model, on the device it is to run on.
+        scorer: The model, on the device it is to run on. With a tokenizer of its own it scores
+            the text of the rows in its own tokens.
         shards_folder: Folder of token shards.
         token_num_bytes_V: Bytes of text that each id stands for, `[V]`.
         config: Limits; the dtype is the scorer's.
         folder: Where the tables go.
+        states: With each row's hidden states, averaged.
 
     Raises:
         ModelError: The model's vocabulary or length is smaller than that of the shards, its
             logits are not those of its output layer, or its scores are not finite.
         ArtefactError: A shard is damaged.
     """
-    return score_with_models({folder: scorer}, shards_folder, token_num_bytes_V, config)[folder]
+    if scorer.own is not None:
+        return score_in_own_tokens(scorer, shards_folder, config, folder, states=states)
+    scorers = {folder: scorer}
+    done = score_with_models(scorers, shards_folder, token_num_bytes_V, config, states=states)
+    return done[folder]
 
 
 def score_with_models(
@@ -69,6 +63,8 @@ def score_with_models(
     shards_folder: Path,
     token_num_bytes_V: NDArray[np.int64],
     config: ScoringConfig,
+    *,
+    states: bool = False,
 ) -> dict[Path, Outcome]:
     """Like `score_shards`, of several models in one pass over the shards.
 
@@ -80,6 +76,7 @@ def score_with_models(
         shards_folder: Folder of token shards.
         token_num_bytes_V: Bytes of text that each id stands for, `[V]`.
         config: Limits; dtypes are the scorers'.
+        states: With each row's hidden states, averaged.
 
     Returns:
         What was done, by folder.
@@ -94,7 +91,8 @@ def score_with_models(
         folder: total * check_and_count(scorer.model, scorer.name, shards)
         for folder, scorer in scorers.items()
     }
-    missing = [(shard, tables) for shard in shards if (tables := _missing(scorers, shard, config))]
+    wanted = partial(_missing, scorers, config, states)
+    missing = [(shard, tables) for shard in shards if (tables := wanted(shard))]
     num_left = sum(shard.num_ids - len(shard) for shard, _ in missing)
     left = {folder: value * num_left / max(1, total) for folder, value in flops.items()}
     tuning = _tune_all(scorers, left, config)
@@ -141,7 +139,7 @@ def _compile(
     """Compile the models; returns how they score from here on, and the seconds it took."""
     models = [scorer.model for scorer in scorers.values()]
     bucket = next(length_buckets(shard.lengths, tuning.batch_tokens, shard.info.max_length))
-    batch = next(scoring_batches(shard, [bucket], token_num_bytes_V))
+    batch = next(scoring_batches(Rows.of(shard), [bucket], token_num_bytes_V))
 
     def first() -> None:
         for model in models:
@@ -151,7 +149,7 @@ def _compile(
 
 
 def _missing(
-    scorers: Mapping[Path, ScoringModel], shard: Shard, config: ScoringConfig
+    scorers: Mapping[Path, ScoringModel], config: ScoringConfig, states: bool, shard: Shard
 ) -> dict[Path, tuple[ScoringModel, ScoreInfo]]:
     """The tables of a shard that are not there yet, with who is to make them."""
     tables = {
@@ -163,6 +161,7 @@ def _missing(
                 scorer.dtype,
                 shard.info.shard_hash,
                 config.per_token,
+                states,
             ),
         )
         for folder, scorer in scorers.items()
@@ -179,109 +178,20 @@ def _score_missing(
 ) -> Tuning:
     """Score a shard with the models that have no table of it yet; returns what it took to."""
     models = [scorer.model for scorer, _ in missing.values()]
-    per_token = any(info.per_token for _, info in missing.values())
-    tables, tuning = halving_batches(
-        lambda tuned: score_rows(
-            models, shard, token_num_bytes_V, tuned, advance, per_token=per_token
-        ),
-        shard,
-        tuning,
-    )
+    info = next(iter(missing.values()))[1]  # what a table holds is the same for all
+
+    def work(tuned: Tuning) -> list[pa.Table]:
+        return score_rows(
+            models,
+            shard,
+            token_num_bytes_V,
+            tuned,
+            advance,
+            per_token=info.per_token,
+            states=info.states,
+        )
+
+    tables, tuning = halving_batches(work, shard, tuning)
     for (path, (_, info)), table in zip(missing.items(), tables, strict=True):
         write_scores(path, table, info)
     return tuning
-
-
-@torch.inference_mode()
-def score_rows(
-    models: Sequence["PreTrainedModel"],
-    shard: Shard,
-    token_num_bytes_V: NDArray[np.int64],
-    tuning: Tuning,
-    advance: Advance,
-    *,
-    per_token: bool = False,
-) -> list[pa.Table]:
-    """The score table of one shard for each model, rows in the shard's order.
-
-    Args:
-        models: On the devices they are to run on.
-        shard: The rows.
-        token_num_bytes_V: Bytes of text that each id stands for, `[V]`.
-        tuning: Size of batches, and whether the models were compiled.
-        advance: Is told of positions as they are done.
-        per_token: With the column `token_log_probs`.
-
-    Raises:
-        ModelError: A score is not finite.
-        torch.OutOfMemoryError: A batch does not fit on the device.
-    """
-    num_tokens = np.zeros(len(shard), dtype=np.int32)
-    num_bytes = np.zeros(len(shard), dtype=np.int64)
-    sums: list[list[torch.Tensor]] = [[] for _ in models]
-    tokens: list[dict[int, NDArray[np.float16]]] = [{} for _ in models]
-    order = []
-    buckets = length_buckets(shard.lengths, tuning.batch_tokens, shard.info.max_length)
-    with ahead(scoring_batches(shard, buckets, token_num_bytes_V), depth=2) as batches:
-        for batch in batches:
-            order.append(batch.places)
-            num_tokens[batch.places] = batch.num_tokens_B
-            num_bytes[batch.places] = batch.num_bytes_B
-            for model, done, kept in zip(models, sums, tokens, strict=True):
-                log_probs_BT = token_log_probs(
-                    model, batch.input_ids_BT, batch.targets_BT, compiled=tuning.compiled
-                )
-                done.append(log_probs_BT.sum(dim=1, dtype=torch.float64))
-                if per_token:
-                    kept.update(_by_row(log_probs_BT, batch.places, shard.lengths))
-            advance(batch.num_positions)
-    places = np.concatenate([*order, np.empty(0, np.int64)])
-    tables = [_table(shard, places, done, num_tokens, num_bytes) for done in sums]
-    if not per_token:
-        return tables
-    return [
-        table.append_column(TOKENS_FIELD, _token_column(kept))
-        for table, kept in zip(tables, tokens, strict=True)
-    ]
-
-
-def _by_row(
-    log_probs_BT: torch.Tensor, places_B: NDArray[np.int64], lengths: NDArray[np.int32]
-) -> dict[int, NDArray[np.float16]]:
-    """The log-probabilities of each row's predicted tokens, by its place in the shard."""
-    rows = log_probs_BT.half().cpu().numpy()
-    return {
-        place: row[: lengths[place] - 1].copy()
-        for place, row in zip(places_B.tolist(), rows, strict=True)
-    }
-
-
-def _token_column(rows: Mapping[int, NDArray[np.float16]]) -> pa.LargeListArray:
-    """Lists of numbers in the order of places."""
-    ordered = [rows[place] for place in range(len(rows))]
-    ends = np.cumsum([0, *map(len, ordered)])
-    values = np.concatenate([np.empty(0, np.float16), *ordered])
-    return pa.LargeListArray.from_arrays(pa.array(ends), pa.array(values))
-
-
-def _table(
-    shard: Shard,
-    places: NDArray[np.int64],
-    sums: Sequence[torch.Tensor],
-    num_tokens: NDArray[np.int32],
-    num_bytes: NDArray[np.int64],
-) -> pa.Table:
-    log_probs = np.empty(len(shard))
-    log_probs[places] = torch.cat(
-        [torch.empty(0, dtype=torch.float64), *(part.cpu() for part in sums)]
-    ).numpy()
-    finite = np.isfinite(log_probs)
-    if not finite.all():
-        bad = shard.sequence_ids[~finite]
-        raise ModelError(
-            f"{shard.prefix}: {len(bad)} sequences have no finite log-probability (ids "
-            f"{bad[:5].tolist()}). The model's weights are damaged, or its numbers leave the range "
-            "of scoring.dtype; try scoring.dtype=float32."
-        )
-    columns = [shard.sequence_ids, log_probs, num_tokens, num_bytes]
-    return pa.Table.from_arrays([pa.array(column) for column in columns], schema=SCORE_SCHEMA)

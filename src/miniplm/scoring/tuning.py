@@ -10,6 +10,7 @@ from miniplm.errors import ModelError
 from miniplm.model import output_layer
 from miniplm.runtime.devices import matrix_product_rate
 from miniplm.runtime.log import logger
+from miniplm.scoring.rows import Rows
 
 if TYPE_CHECKING:
     import torch
@@ -103,7 +104,7 @@ def can_compile(device: "torch.device") -> bool:
 
 
 def halving_batches(
-    work: Callable[[Tuning], ResultT], shard: Shard, tuning: Tuning
+    work: Callable[[Tuning], ResultT], shard: Shard | Rows, tuning: Tuning
 ) -> tuple[ResultT, Tuning]:
     """Do work on a shard; where a device runs out of memory, again with batches of half the size.
 

@@ -18,7 +18,7 @@ from miniplm.data.parquet import ColumnFile, places_of
 from miniplm.data.shards import check_rows, count_rows, shard_info, shard_prefixes
 from miniplm.errors import ArtefactError
 from miniplm.runtime.buffers import Buffers
-from miniplm.scoring.tables import open_scores
+from miniplm.scoring.tables import check_comparable, open_scores
 from miniplm.selection.difference import Normalization, normalized_log_prob, score_columns
 
 Role = Literal["teacher", "reference"]
@@ -116,7 +116,8 @@ class OpenShard:
         shard_hash: Hash of the token shard.
 
     Raises:
-        ArtefactError: A file is missing or damaged, or belongs to another shard.
+        ArtefactError: A file is missing or damaged, or belongs to another shard, or the tables
+            cannot be compared by this normalization.
     """
 
     def __init__(self, shard: ScoredShard) -> None:
@@ -127,6 +128,7 @@ class OpenShard:
         self.tables = {
             role: open_scores(path, self.shard_hash) for role, path in shard.table_paths.items()
         }
+        check_comparable(self.tables, shard.normalization)
 
     def blocks(self, *, described: bool = False) -> Iterator["Block"]:
         """The rows of the shard, in its order; a block's arrays last until the next is asked for.

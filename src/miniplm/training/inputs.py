@@ -10,7 +10,7 @@ from miniplm.data.loader import SequenceStore
 from miniplm.data.order import EpochOrder, MixedOrder
 from miniplm.data.shards import open_shards
 from miniplm.errors import ArtefactError, ConfigError
-from miniplm.scoring.scorer import ScoringModel
+from miniplm.scoring.scoring_model import ScoringModel
 from miniplm.training.captured import Captured
 from miniplm.training.compute import new_tokens
 from miniplm.training.config import TrainingConfig
@@ -166,6 +166,7 @@ def _supplements(
             scores.differences(store), reweighting.temperature, reweighting.clip
         )
         return Supplements(weights_M=weights_M, captured=captured)
+    scores.refuse_predicted(store, reweighting.kind)
     if reweighting.kind == "dynamic":
         per_byte = reweighting.normalization == "per_byte"
         return Supplements(

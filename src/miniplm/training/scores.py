@@ -14,7 +14,13 @@ from miniplm.data.loader import SequenceStore
 from miniplm.data.parquet import ColumnFile, places_of
 from miniplm.data.shards import Shard
 from miniplm.errors import ArtefactError
-from miniplm.scoring.tables import TOKENS_COLUMN, ScoreInfo, open_scores, read_score_info
+from miniplm.scoring.tables import (
+    TOKENS_COLUMN,
+    ScoreInfo,
+    check_comparable,
+    open_scores,
+    read_score_info,
+)
 from miniplm.selection.difference import Normalization, normalized_log_prob, score_columns
 
 Role = Literal["teacher", "reference"]
@@ -66,6 +72,25 @@ class ScoreTables:
             )
         return next(iter(found))
 
+    def refuse_predicted(self, store: SequenceStore, kind: str) -> None:
+        """Refuse the teacher's scores where a proxy predicts most of them.
+
+        Args:
+            store: The sequences.
+            kind: Of reweighting, for the message.
+
+        Raises:
+            ArtefactError: They are predicted, or missing or damaged.
+        """
+        for shard in store.shards:
+            path = self._path(shard, "teacher")
+            if read_score_info(path).proxy is not None:
+                raise ArtefactError(
+                    f"{path}: most of its scores are predicted by a proxy. {kind} compares the "
+                    "student with the teacher's own losses; score everything "
+                    "(scoring.proxy=null), or use static or repeats."
+                )
+
     def _path(self, shard: Shard, role: Role) -> Path:
         return self.folders[role] / f"{shard.prefix.name}.parquet"
 
@@ -84,6 +109,7 @@ class ScoreTables:
         return np.concatenate(found).astype(np.float64)
 
     def _log_probs(self, shard: Shard, role: Role) -> NDArray[np.float64]:
+        check_comparable({role: self._table(shard, role)[0]}, self.normalization)
         columns = self._columns(shard, role, score_columns(self.normalization))
         return normalized_log_prob(columns, self.normalization)
 

@@ -18,7 +18,7 @@ from miniplm.model import (
 )
 from miniplm.model_checks import check_causal_head, check_scorer, check_vocabulary
 from miniplm.model_size import ModelSize, model_size, size_of
-from miniplm.scoring.scorer import ScoringModel
+from miniplm.scoring.scoring_model import ScoringModel
 from miniplm.training.checkpoint import TrainingState
 from miniplm.training.checks import on_policy_faults
 from miniplm.training.compute import training_flops_per_token

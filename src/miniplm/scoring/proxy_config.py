@@ -1,0 +1,32 @@
+"""How the teacher's scores are predicted from a few of them."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from miniplm.config import NOT_FINGERPRINTED, Config
+
+Features = Literal["hidden", "ngrams"]
+
+
+class ProxyConfig(Config):
+    """The teacher scores a share of the sequences; the scores of the others are predicted."""
+
+    share: float = Field(
+        0.05, gt=0, lt=1, description="share of the sequences that the teacher scores"
+    )
+    features: Features = Field(
+        "ngrams",
+        description="what the difference score is predicted from: ngrams (of ids, hashed), or "
+        "hidden (the reference's hidden states, of the pass that scores)",
+    )
+    min_agreement: Annotated[float, NOT_FINGERPRINTED] = Field(
+        0.85,
+        ge=0.5,
+        le=1,
+        description="selecting is refused where, on held-out sequences, less of the true top half "
+        "is in the predicted one; other ratios have a bar as far above chance",
+    )
+    allow_low_agreement: Annotated[bool, NOT_FINGERPRINTED] = Field(
+        False, description="select all the same"
+    )
