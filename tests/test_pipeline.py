@@ -106,7 +106,7 @@ def test_a_second_run_skips_everything(finished):
           "report"}),
         ({"scoring": {"dtype": "float32", "memory_gb": 0.1}}, {"report"}),  # which shows it
         ({"name": "another title"}, {"report"}),
-        ({"export": {"text": "jsonl"}}, {"text/refined", "report"}),
+        ({"export": {"forms": ["jsonl"]}}, {"export-jsonl/refined", "report"}),
     ],
 )  # fmt: skip
 def test_changing_one_field_redoes_what_depends_on_it_and_going_back_nothing(

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING
 from miniplm.data.documents import corpus_fingerprint
 from miniplm.data.tokenization import TOKENIZER_FOLDER, TokenizationConfig, tokenize_corpus
 from miniplm.errors import ConfigError
-from miniplm.export.config import TextForm
 from miniplm.export.exporter import SHARDS_FOLDER, export_corpus
 from miniplm.manifest import Outcome, StageSpec
 from miniplm.model import Dtype, ModelConfig
 from miniplm.recipe import CANDIDATES, Recipe, ScorerConfig, StudentConfig
 from miniplm.recipe_text import recipe_yaml
+from miniplm.road.forms import add_forms
 from miniplm.road.models import Models
-from miniplm.road.step import TEXT, Corpus, Step
+from miniplm.road.step import Corpus, Step
 from miniplm.training.config import TAUGHT
 
 if TYPE_CHECKING:
@@ -287,25 +287,18 @@ class Road:
             export,
             {"tokenize": self._splits},
         )
-        if recipe.export.text is not None:
-            self._add_text(name, exported, recipe.export.text)
-        return Corpus(exported, exported.folder / SHARDS_FOLDER, f"the refined corpus {name!r}")
-
-    def _add_text(self, name: str, exported: Step, form: TextForm) -> None:
-        """The text of a refined corpus."""
-
-        def work(folder: Path) -> Outcome:
-            from miniplm.export.text import export_text
-
-            return export_text(exported.folder / SHARDS_FOLDER, self._tokenizer, form, folder)
-
-        self._add(
-            f"{TEXT}/{name}",
-            {"form": form},
-            {"tokenize": self._tokenize, "corpus": exported},
-            work,
-            {"tokenize": self._splits},
+        add_forms(
+            self._add,
+            recipe.export,
+            name,
+            tokenize=self._tokenize,
+            tokenizer=self._tokenizer,
+            scores=self._scores,
+            selected=selected,
+            exported=exported,
+            inputs={"tokenize": self._splits},
         )
+        return Corpus(exported, exported.folder / SHARDS_FOLDER, f"the refined corpus {name!r}")
 
     def _add_generation(self, name: str) -> Corpus:
         """Text that the teacher writes."""
