@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -137,10 +138,10 @@ def test_samples_of_gpt_dataset_never_join_two_texts(tmp_path):
     shards = refined(tmp_path / "shards", rows=rows, sizes=[3])
     export_megatron(shards, tmp_path / "out", "refined")
     reader = MegatronReader(tmp_path / "out" / prefix_name("refined", 0))
-    inside = {pair for row in rows for pair in zip(row, row[1:], strict=False)}
+    inside = {pair for row in rows for pair in pairwise(row)}
     for sample in gpt_samples(reader, length=4):
-        for before, after in zip(sample, sample[1:], strict=False):
-            assert before == EOS or after == EOS or (before, after) in inside
+        for before, after in pairwise(sample):
+            assert EOS in (before, after) or (before, after) in inside
 
 
 def test_the_blend_weighs_prefixes_by_their_ids(tmp_path):

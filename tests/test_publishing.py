@@ -11,10 +11,10 @@ from miniplm.publishing.parcel import corpus_parcel, student_parcel
 
 
 class FakeHub:
-    """Repositories by name and kind, and what was committed to them."""
+    """Repositories by kind and name, whether they are private, and what was committed."""
 
-    def __init__(self, **visibility):
-        self.private = dict(visibility)
+    def __init__(self, private=()):
+        self.private = dict(private)
         self.commits = []
         self.error = None
 
@@ -24,17 +24,17 @@ class FakeHub:
         return {"name": "someone"}
 
     def repo_exists(self, repo_id, *, repo_type):
-        return repo_id in self.private
+        return (repo_type, repo_id) in self.private
 
     def repo_info(self, repo_id, *, repo_type):
-        return type("Info", (), {"private": self.private[repo_id]})
+        return type("Info", (), {"private": self.private[repo_type, repo_id]})
 
     def create_repo(self, repo_id, *, repo_type, private):
-        self.private[repo_id] = private
+        self.private[repo_type, repo_id] = private
 
     def create_commit(self, repo_id, operations, *, commit_message, repo_type):
         files = {one.path_in_repo: one.path_or_fileobj for one in operations}
-        self.commits.append((repo_id, repo_type, files))
+        self.commits.append((repo_type, repo_id, commit_message, files))
 
 
 MODEL = {
@@ -72,10 +72,11 @@ def run_dir(tmp_path):
 def test_a_student_goes_out_and_nothing_else(run_dir):
     hub = FakeHub()
     address = push(student_parcel(run_dir, "small"), "me/small", private=True, api=hub)
-    ((repo, kind, files),) = hub.commits
+    ((kind, repo, message, files),) = hub.commits
     assert (repo, kind) == ("me/small", "model")
+    assert message == "Upload the model 'small' with miniplm"
     assert files == {name: str(run_dir / "train/small/model" / name) for name in MODEL}
-    assert hub.private == {"me/small": True}
+    assert hub.private == {("model", "me/small"): True}
     assert address == "https://huggingface.co/me/small"
 
 
@@ -83,10 +84,10 @@ def test_a_corpus_goes_out_in_one_form_and_with_a_warning(run_dir):
     hub = FakeHub()
     parcel = corpus_parcel(run_dir, "refined")
     push(parcel, "me/refined", private=False, api=hub)
-    ((_, kind, files),) = hub.commits
+    ((kind, _, _, files),) = hub.commits
     assert kind == "dataset"
     assert sorted(files) == sorted(CORPUS)
-    assert hub.private == {"me/refined": False}
+    assert hub.private == {("dataset", "me/refined"): False}
     assert "holds the text of its source corpus" in parcel.warning
 
 
@@ -125,7 +126,7 @@ def test_paths_and_tokens_never_go_out(run_dir, monkeypatch, name, kind):
 
 @pytest.mark.parametrize("private", [True, False])
 def test_a_repository_seen_by_others_than_asked_for_gets_nothing(run_dir, private):
-    hub = FakeHub(**{"me/small": not private})
+    hub = FakeHub({("model", "me/small"): not private})
     with pytest.raises(HubError, match="nothing was sent"):
         push(student_parcel(run_dir, "small"), "me/small", private=private, api=hub)
     assert hub.commits == []
@@ -133,7 +134,7 @@ def test_a_repository_seen_by_others_than_asked_for_gets_nothing(run_dir, privat
 
 def test_an_organisation_that_makes_repositories_public_gets_nothing(run_dir):
     hub = FakeHub()
-    hub.create_repo = lambda repo_id, **_: hub.private.update({repo_id: False})
+    hub.create_repo = lambda repo_id, **_: hub.private.update({("model", repo_id): False})
     with pytest.raises(HubError, match="is public, but --private was asked for"):
         push(student_parcel(run_dir, "small"), "org/small", private=True, api=hub)
     assert hub.commits == []
@@ -194,18 +195,18 @@ def test_the_command_asks_before_it_sends(run_dir, hub):
     assert "warning: a refined corpus holds the text" in refused.output
     agreed = command(run_dir, *words, said="y\n")
     assert "https://huggingface.co/datasets/me/refined" in agreed.output
-    assert hub.private == {"me/refined": False}
+    assert hub.private == {("dataset", "me/refined"): False}
 
 
 def test_yes_sends_privately_without_asking(run_dir, hub):
     result = command(run_dir, "student", "small", "--repo", "me/small", "--yes")
     assert result.exit_code == 0, result.output
-    assert hub.private == {"me/small": True}
+    assert hub.private == {("model", "me/small"): True}
     assert len(hub.commits) == 1
 
 
 @pytest.mark.parametrize("repo", ["small", "me/small/x", "../x", "me/"])
-def test_a_repository_has_a_full_name(run_dir, hub, repo):
+def test_a_repository_has_a_full_name(run_dir, repo):
     result = command(run_dir, "student", "small", "--repo", repo, "--dry-run")
     assert result.exit_code == 1
     assert "give user/name" in result.output
