@@ -204,7 +204,7 @@ def test_input_ids_load_with_datasets(tmp_path, vocab_size, kind):
     assert loaded["domain"][:3] == ["code", "prose", "code"]
     assert loaded["source_ids"][:] == [_sources(np.array(row)) for row in ROWS]
     assert loaded["repeats"][:] == [1] * 30
-    assert outcome.counts == {"sequences": 30, "shards": 4}
+    assert outcome.counts == {"sequences": 30, "shards": 3}
     assert outcome.num_tokens == sum(len(row) - 1 for row in ROWS)
 
 
@@ -212,7 +212,7 @@ def test_repeats_stay_a_column_where_there_are_columns(tmp_path, monkeypatch):
     monkeypatch.setattr("miniplm.export.input_ids._ROWS_AT_ONCE", 5)
     shards = refined(tmp_path / "shards", repeats=REPEATS)
     export_input_ids(shards, tmp_path / "out")
-    tables = [pq.read_table(tmp_path / f"out/data_{n}.parquet") for n in range(4)]
+    tables = [pq.read_table(tmp_path / f"out/data_{n}.parquet") for n in range(3)]
     assert pa.concat_tables(tables)["repeats"].to_pylist() == REPEATS.tolist()
     assert pa.concat_tables(tables)["input_ids"].to_pylist() == ROWS
     before = (tmp_path / "out/data_0.parquet").stat().st_mtime_ns
@@ -244,9 +244,19 @@ def test_text_says_how_often_it_counts(tmp_path, repeats):
 # Cards
 
 
-def manifest(stage, *, config=None, counts=None, facts=None, num_tokens=0):
+def manifest(stage, *, config=None, counts=None, facts=None, num_tokens=0, fingerprint=""):
     return Manifest(
-        stage, "", config or {}, {}, counts or {}, num_tokens, 0.0, facts or {}, 0.0, "", {}
+        stage,
+        fingerprint,
+        config or {},
+        {},
+        counts or {},
+        num_tokens,
+        0.0,
+        facts or {},
+        0.0,
+        "",
+        {},
     )
 
 
@@ -271,6 +281,7 @@ def history(**changed):
             counts={"sequences": 60, "kept": 30},
             facts={"threshold": 0.123456, "domains": domains},
         ),
+        "export": manifest("export/refined", fingerprint="0123456789abcdef"),
         "scores": {
             "teacher": manifest(
                 "score/teacher", config={"name": "Qwen/Qwen1.5-1.8B", "revision": "abc"}
@@ -347,7 +358,7 @@ def real(tmp_path):
 
 @pytest.mark.parametrize("form", ["tokens", "input_ids", "jsonl", "parquet"])
 def test_the_lines_on_the_card_load_the_folder(tmp_path, real, form, monkeypatch):
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     folder = tmp_path / "out"
     export_form(form, "refined", *real, history(), folder)
     (folder / "manifest.json").write_text("{}")  # what the stage leaves there
@@ -361,6 +372,17 @@ def test_the_lines_on_the_card_load_the_folder(tmp_path, real, form, monkeypatch
     else:
         assert len(names["dataset"]["text"]) > 30
     assert (folder / "tokenizer/tokenizer.json").exists() == (form in ("tokens", "input_ids"))
+
+
+def test_corpora_of_one_name_are_not_taken_for_each_other(tmp_path, real):
+    """`datasets` caches a folder under its name and that of its configuration."""
+    _, tokenizer = real
+    for number, rows in enumerate([ROWS, ROWS[::-1]]):
+        shards = refined(tmp_path / f"{number}-shards", rows=rows)
+        exported = manifest("export/refined", fingerprint=f"{number}" * 32)
+        folder = tmp_path / f"{number}/refined"
+        export_form("input_ids", "refined", shards, tokenizer, history(export=exported), folder)
+        assert load(folder, tmp_path / "cache")["input_ids"][:] == rows
 
 
 def test_a_form_is_made_whole_where_a_kill_left_half_of_it(tmp_path, real):

@@ -34,12 +34,14 @@ class CorpusHistory:
     Args:
         tokenize: Of the tokenised corpus.
         select: Of the selection.
+        export: Of the refined corpus's token shards.
         scores: Of the score tables, by role (teacher, reference).
         trainings: Of the models that were trained from scratch, by role.
     """
 
     tokenize: Manifest
     select: Manifest
+    export: Manifest
     scores: Mapping[str, Manifest]
     trainings: Mapping[str, Manifest]
 
@@ -58,7 +60,7 @@ def corpus_card(
     """
     selection = history.select
     return _environment().get_template("card.md.j2").render(
-        header=_header(name, form, written),
+        header=_header(name, form, written, history.export.fingerprint),
         name=name,
         form=form,
         written=written,
@@ -76,8 +78,13 @@ def corpus_card(
     )  # fmt: skip
 
 
-def _header(name: str, form: Form, written: Outcome) -> str:
-    """The YAML between the dashes."""
+def _header(name: str, form: Form, written: Outcome, fingerprint: str) -> str:
+    """The YAML between the dashes.
+
+    `datasets` keeps what it has loaded under the names of folder and configuration alone, so that
+    another corpus of the same name would be taken for this one: the configuration's name tells
+    them apart.
+    """
     content: dict[str, Any] = {
         "license": "other",
         "license_name": "unknown",
@@ -88,7 +95,8 @@ def _header(name: str, form: Form, written: Outcome) -> str:
     if form not in ("jsonl", "parquet"):  # those hold more records than sequences
         content["size_categories"] = [_size(written.counts["sequences"])]
     if form in _DATA_FILES:
-        content["configs"] = [{"config_name": "default", "data_files": _DATA_FILES[form]}]
+        config = f"{form}-{fingerprint[:12]}"
+        content["configs"] = [{"config_name": config, "data_files": _DATA_FILES[form]}]
     else:
         content["viewer"] = False
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True).rstrip()

@@ -11,9 +11,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from miniplm.data.shards import Shard, ids_dtype, open_shards
+from miniplm.data.shards import Shard, ids_dtype
 from miniplm.export.exporter import kept_blocks
 from miniplm.export.repeats import with_repeats
+from miniplm.export.token_form import Numbered, filled_shards
 from miniplm.manifest import Outcome, atomic_path
 from miniplm.runtime.executors import Executor, threads
 from miniplm.runtime.progress import progress
@@ -23,9 +24,11 @@ _ROWS_AT_ONCE = 4096
 
 
 def export_input_ids(
-    shards_folder: Path, folder: Path, executor: Executor[Shard, None] = threads
+    shards_folder: Path, folder: Path, executor: Executor[Numbered, None] = threads
 ) -> Outcome:
-    """Write `folder/data_N.parquet` for every refined shard.
+    """Write `folder/data_N.parquet` for each refined shard that holds rows.
+
+    `datasets` cannot read a file without any.
 
     Columns: `sequence_id`, `domain`, `input_ids` (uint16 where the vocabulary fits, else int32),
     `num_bytes`, `source_ids`, `difference_score` and others that the sidecar has, and `repeats`.
@@ -38,10 +41,10 @@ def export_input_ids(
     Raises:
         ArtefactError: A shard is damaged.
     """
-    shards = open_shards(shards_folder)
+    shards = filled_shards(shards_folder)
     folder.mkdir(parents=True, exist_ok=True)
     with progress("export input_ids", len(shards), "shards") as advance:
-        for _ in executor(partial(_write, folder), shards):
+        for _ in executor(partial(_write, folder), enumerate(shards)):
             advance(1)
     num_rows = sum(len(shard) for shard in shards)
     return Outcome(
@@ -50,8 +53,9 @@ def export_input_ids(
     )
 
 
-def _write(folder: Path, shard: Shard) -> None:
-    path = folder / f"{shard.prefix.name}.parquet"
+def _write(folder: Path, numbered: Numbered) -> None:
+    number, shard = numbered
+    path = folder / f"data_{number}.parquet"
     if path.exists():
         return
     tables = id_tables(shard)
@@ -68,10 +72,10 @@ def _write(folder: Path, shard: Shard) -> None:
 
 
 def id_tables(shard: Shard) -> Iterator[pa.Table]:
-    """The shard's rows as tables of some thousand; at least one, which may be empty."""
+    """The shard's rows as tables of some thousand."""
     sidecar = _columns(shard)
     place = sidecar.schema.get_field_index("domain") + 1
-    for begin in range(0, max(1, len(shard)), _ROWS_AT_ONCE):
+    for begin in range(0, len(shard), _ROWS_AT_ONCE):
         part = sidecar.slice(begin, _ROWS_AT_ONCE)
         yield part.add_column(place, INPUT_IDS, _lists(shard, begin, part.num_rows))
 
@@ -87,6 +91,6 @@ def _lists(shard: Shard, begin: int, num_rows: int) -> pa.ListArray:
     dtype = ids_dtype(shard.info.vocab_size)
     # a block lasts until the next is asked for
     blocks = [block.astype(dtype) for block in kept_blocks(shard, rows)]
-    ids = np.concatenate([np.empty(0, dtype), *blocks])
+    ids = np.concatenate(blocks)
     offsets = np.concatenate([[0], np.cumsum(shard.lengths[rows])]).astype(np.int32)
     return pa.ListArray.from_arrays(pa.array(offsets), pa.array(ids))

@@ -286,7 +286,7 @@ class _Collector:
 
 
 def _kind(stage: str) -> str:
-    return stage.partition("/")[0]
+    return stage.partition("/")[0].partition("-")[0]
 
 
 def _summary(manifest: Manifest) -> str:

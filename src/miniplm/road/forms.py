@@ -78,7 +78,7 @@ def add_forms(
                 name,
                 exported.folder / SHARDS_FOLDER,
                 tokenizer,
-                _history(tokenize, scores, selected),
+                _history(tokenize, scores, selected, exported),
                 folder,
                 materialize_repeats=materialize,
             )
@@ -92,7 +92,9 @@ def add_forms(
         )
 
 
-def _history(tokenize: Step, scores: Mapping[str, Step], selected: Step) -> "CorpusHistory":
+def _history(
+    tokenize: Step, scores: Mapping[str, Step], selected: Step, exported: Step
+) -> "CorpusHistory":
     from miniplm.export.card import CorpusHistory
 
     trainings = {
@@ -102,6 +104,7 @@ def _history(tokenize: Step, scores: Mapping[str, Step], selected: Step) -> "Cor
     return CorpusHistory(
         tokenize=_manifest(tokenize),
         select=_manifest(selected),
+        export=_manifest(exported),
         scores={role: _manifest(step) for role, step in scores.items()},
         trainings={role: _manifest(step) for role, step in trainings.items()},
     )
