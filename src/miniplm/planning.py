@@ -17,7 +17,7 @@ from miniplm.calibration import Calibration
 from miniplm.data.documents import CorpusConfig, estimate_bytes, token_sources
 from miniplm.data.shards import ids_dtype
 from miniplm.data.text_costs import text_costs
-from miniplm.data.token_corpus import count_ids
+from miniplm.data.token_corpus import count_tokens
 from miniplm.data.tokenizer import load_configured_tokenizer
 from miniplm.generation.config import GenerationConfig, num_new_tokens
 from miniplm.generation.cost import generation_cost
@@ -178,7 +178,7 @@ class _Planner:
     def _tokens_in(corpus: CorpusConfig, per_token: float) -> float:
         """Tokens in a corpus: counted where it is token shards, else estimated from its bytes."""
         if corpus.source == "tokens":
-            return count_ids(token_sources(corpus)) * corpus.share
+            return count_tokens(token_sources(corpus)) * corpus.share
         return estimate_bytes(corpus) / per_token
 
     def _vocab_size(self) -> int:

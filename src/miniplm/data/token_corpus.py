@@ -80,9 +80,10 @@ def source_files(source: SourceShard) -> list[Path]:
     return files if files[2].exists() else files[:2]
 
 
-def count_ids(sources: Sequence[SourceShard]) -> int:
-    """Ids in the rows of some shards, from their indices. Raises what `Shard` raises."""
-    return sum(Shard(source.prefix).num_ids for source in sources)
+def count_tokens(sources: Sequence[SourceShard]) -> int:
+    """Predicted tokens in some shards, from their indices. Raises what `Shard` raises."""
+    shards = (Shard(source.prefix) for source in sources)
+    return sum(shard.num_ids - len(shard) for shard in shards)
 
 
 def count_short_rows(sources: Sequence[SourceShard]) -> int:
