@@ -37,7 +37,7 @@ def test_init_shows_the_central_dials():
         "# policy: top_ratio",
         "# normalization: per_token",
         "# dtype: bfloat16",
-        "# text: null",
+        "# forms: []",
     ):
         assert piece in printed
 

@@ -107,7 +107,7 @@ def test_a_second_run_skips_everything(finished):
           "report"}),
         ({"scoring": {"dtype": "float32", "memory_gb": 0.1}}, {"report"}),  # which shows it
         ({"name": "another title"}, {"report"}),
-        ({"export": {"text": "jsonl"}}, {"text/refined", "report"}),
+        ({"export": {"forms": ["jsonl"]}}, {"export-jsonl/refined", "report"}),
     ],
 )  # fmt: skip
 def test_changing_one_field_redoes_what_depends_on_it_and_going_back_nothing(
@@ -333,7 +333,7 @@ def test_killed_at_random_moments_the_run_ends_with_the_same_bytes(
     ours, theirs = results(tmp_path / "run"), results(straight)
     ours.pop("report/manifest.json")  # it holds the recipe, which names the folder
     theirs = {
-        n: v for n, v in theirs.items() if n in ours or not n.startswith(("text/", "report/"))
+        n: v for n, v in theirs.items() if n in ours or not n.startswith(("export-", "report/"))
     }
     assert set(ours) == set(theirs)
     assert [name for name in ours if ours[name] != theirs[name]] == []

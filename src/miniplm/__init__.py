@@ -27,6 +27,7 @@ _PUBLIC = {
     "tokenize_corpus": "miniplm.data.tokenization",
     "Shard": "miniplm.data.shards",
     "open_shards": "miniplm.data.shards",
+    "adopt_shards": "miniplm.data.token_corpus",
     "ScoringModel": "miniplm.scoring.scorer",
     "score_shards": "miniplm.scoring.scorer",
     "score_with_models": "miniplm.scoring.scorer",

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -14,6 +14,9 @@ from rich.table import Table
 from miniplm.errors import MiniPLMError, StoppedError
 from miniplm.runtime.log import configure_logging
 from miniplm.runtime.team import rank
+
+if TYPE_CHECKING:
+    from miniplm.export.config import Form
 
 _OVERRIDES = "OVERRIDES change fields of the recipe for this call, such as training.lr=3e-4."
 
@@ -177,6 +180,59 @@ for _kind, _summary in {
     "report": "Write the page about the run.",
 }.items():
     _stage_command(_kind, _summary)
+
+
+@main.command()
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("kind", type=click.Choice(["student", "corpus"]))
+@click.argument("name")
+@click.option("--repo", required=True, help="Where to: user/name.")
+@click.option(
+    "--form",
+    type=click.Choice(["tokens", "megatron", "input_ids", "jsonl", "parquet"]),
+    help="Form of a corpus, where there are several.",
+)
+@click.option("--private/--public", default=True, show_default=True, help="Who may see it.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go out.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def push(
+    run_dir: Path,
+    kind: str,
+    name: str,
+    repo: str,
+    form: "Form | None",
+    private: bool,
+    dry_run: bool,
+    yes: bool,
+) -> None:
+    """Send a student or a refined corpus to the Hugging Face hub.
+
+    Says which files would go where and who could see them, and asks. Nothing else goes out.
+    """
+    from miniplm.publishing.hub import check_repo_id
+    from miniplm.publishing.hub import push as push_to_hub
+    from miniplm.publishing.parcel import corpus_parcel, student_parcel
+
+    if kind == "student" and form is not None:
+        raise click.BadParameter("a student has no form; leave it out", param_hint="--form")
+    check_repo_id(repo)
+    is_student = kind == "student"
+    parcel = student_parcel(run_dir, name) if is_student else corpus_parcel(run_dir, name, form)
+    sizes = parcel.sizes
+    for file, size in sizes.items():
+        click.echo(f"{_number(size, 'B') or '0 B':>10}  {file}")
+    click.echo(
+        f"{parcel.what}: {len(sizes)} files, {_number(sum(sizes.values()), 'B')}, to the "
+        f"{'private' if private else 'PUBLIC'} {parcel.repo_type} repository {repo}"
+    )
+    if parcel.warning:
+        click.echo(f"warning: {parcel.warning}")
+    if dry_run:
+        click.echo("dry run: nothing is sent")
+        return
+    if not yes:
+        click.confirm("Send these files?", abort=True)
+    click.echo(push_to_hub(parcel, repo, private=private))
 
 
 def _run_and_show(recipe: Any) -> None:  # noqa: ANN401

@@ -7,6 +7,7 @@
     │   └── StageNotReadyError  a stage was asked for before the ones it builds on
     ├── ModelError              a model or tokenizer cannot be loaded, built or used on this data
     ├── TrainingError           training cannot go on (a non-finite loss, a foreign checkpoint)
+    ├── HubError                something must not go to the hub, or the hub does not take it
     └── StoppedError            a signal asked to stop; what was done is kept
 
 A message says what was given, what was expected and what to do about it. The command line
@@ -49,6 +50,10 @@ class ModelError(MiniPLMError):
 
 class TrainingError(MiniPLMError):
     """Training stopped and cannot go on by itself."""
+
+
+class HubError(MiniPLMError):
+    """Files must not be published as they are, or the hub refuses them or is out of reach."""
 
 
 class StoppedError(MiniPLMError):

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from miniplm.calibration import Calibration
-from miniplm.data.documents import estimate_bytes
+from miniplm.data.documents import CorpusConfig, estimate_bytes, token_sources
 from miniplm.data.shards import ids_dtype
 from miniplm.data.text_costs import text_costs
+from miniplm.data.token_corpus import count_tokens
 from miniplm.data.tokenizer import load_configured_tokenizer
 from miniplm.generation.config import GenerationConfig, num_new_tokens
 from miniplm.generation.cost import generation_cost
@@ -58,6 +59,7 @@ _DISK_BYTES_PER_SECOND = 500e6
 _FIT_SECONDS_PER_ROW = {"hidden": 3e-4, "ngrams": 2e-3}
 _PREDICTED_IDS_PER_SECOND = {"hidden": 100e6, "ngrams": 6e6}
 """Of a proxy, measured on two cores with rows of 256 tokens (docs/scoring.md)."""
+_VIEWED_BYTES_PER_SECOND = 350e6
 _STAGE_SECONDS = 0.5
 """Opening, checking and closing a stage."""
 
@@ -172,7 +174,7 @@ class _Planner:
             splits = manifest.facts["splits"]
             return {split: float(counts["num_tokens"]) for split, counts in splits.items()}
         per_token = bytes_per_token(self._vocab_size())
-        total = estimate_bytes(self.recipe.corpus) / per_token
+        total = self._tokens_in(self.recipe.corpus, per_token)
         shares = self.recipe.splits
         tokens = {
             "reference": total * shares.reference,
@@ -181,8 +183,15 @@ class _Planner:
         }
         tokens["candidates"] = total - sum(tokens.values())
         if self.recipe.held_out_corpus:
-            tokens["held_out"] = estimate_bytes(self.recipe.held_out_corpus) / per_token
+            tokens["held_out"] = self._tokens_in(self.recipe.held_out_corpus, per_token)
         return tokens
+
+    @staticmethod
+    def _tokens_in(corpus: CorpusConfig, per_token: float) -> float:
+        """Tokens in a corpus: counted where it is token shards, else estimated from its bytes."""
+        if corpus.source == "tokens":
+            return count_tokens(token_sources(corpus)) * corpus.share
+        return estimate_bytes(corpus) / per_token
 
     def _vocab_size(self) -> int:
         if self.recipe.tokenizer.name is None:
@@ -255,6 +264,10 @@ class _Planner:
 
     def _tokenize_cost(self, _: str) -> _Cost:
         size, num_tokens = estimate_bytes(self.recipe.corpus), sum(self.tokens.values())
+        if self.recipe.corpus.source == "tokens":
+            views = _Load(size / _VIEWED_BYTES_PER_SECOND)
+            note = f"{size / 1e6:,.1f} MB of ids, which stay where they are"
+            return _Cost(num_tokens, load=lambda: views, note=note)
         if self.recipe.held_out_corpus:
             size += estimate_bytes(self.recipe.held_out_corpus)
         on_disk = num_tokens * self._bytes_per_id()

@@ -129,6 +129,12 @@ class Recipe(Config):
         for name, student in self.students.items():
             faults += self._student_faults(name, student)
         faults += self._token_faults()
+        held_out_source = self.held_out_corpus.source if self.held_out_corpus else None
+        if "tokens" in (self.corpus.source, held_out_source) and self.tokenizer.name is None:
+            faults.append(
+                "tokenizer.name: source: tokens is read with the tokenizer it was cut with; give "
+                "that tokenizer's name"
+            )
         if (self.splits.held_out > 0) == (self.held_out_corpus is not None):
             faults.append(
                 "splits.held_out: give a share for evaluation, or 0 and a held_out_corpus "

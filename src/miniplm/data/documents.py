@@ -1,4 +1,4 @@
-"""Documents in: which text a corpus is, reading it, its fingerprint and its size.
+"""Documents in: which text, or token shards, a corpus is, reading it, its fingerprint and its size.
 
 Bad records are passed over, counted with their reason in a `DocumentTally`, and refused as a whole
 when they are too many. Files are read in sorted order and streamed, so order and memory depend
@@ -6,6 +6,7 @@ neither on the machine nor on the size of the corpus.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -17,7 +18,9 @@ from miniplm.data.files import CorpusFile, find_files
 from miniplm.data.hub import DatasetPlace, dataset_bytes, dataset_listing, dataset_rows
 from miniplm.data.readers import NOT_UTF8, Row, lookup, read_rows
 from miniplm.data.records import Document, DocumentTally, in_share
+from miniplm.data.shard_views import SourceShard
 from miniplm.data.splits import source_of
+from miniplm.data.token_corpus import find_token_shards, source_files
 from miniplm.errors import DocumentError
 from miniplm.manifest import fingerprint, fingerprint_files
 
@@ -28,6 +31,7 @@ __all__ = [
     "corpus_fingerprint",
     "estimate_bytes",
     "read_documents",
+    "token_sources",
 ]
 
 EMPTY = "empty"
@@ -36,14 +40,16 @@ EMPTY = "empty"
 class CorpusConfig(Config):
     """Which text to read and how its fields are called."""
 
-    source: Literal["embedded", "files", "datasets"] = Field(
+    source: Literal["embedded", "files", "datasets", "tokens"] = Field(
         "files",
-        description="embedded (text that Python itself carries), files, or datasets (Hugging Face)",
+        description="embedded (text that Python itself carries), files, datasets (Hugging Face), "
+        "or tokens (folders of token shards, such as the authors released)",
     )
     paths: tuple[str, ...] = Field(
         (),
         description="for files: files, folders (read to the bottom) or globs; JSON lines "
-        "(.jsonl, .ndjson, .json) and text, also .gz and .zst, and Parquet",
+        "(.jsonl, .ndjson, .json) and text, also .gz and .zst, and Parquet; for tokens: folders "
+        "with data_0.bin, data_0.idx, ...",
     )
     dataset: str | None = Field(None, description="for datasets: hub name or local folder")
     dataset_config: str | None = Field(None, description="its configuration, if it has several")
@@ -62,7 +68,8 @@ class CorpusConfig(Config):
         "file",
         description="where a document's domain comes from: the file's name without extensions and "
         "shard number (code-python-000.jsonl.zst is code-python; for datasets the dataset's "
-        "name), the folder's name, domain_field, or the constant below",
+        "name; for tokens what the shards say, else the folder's name), the folder's name, "
+        "domain_field, or the constant below",
     )
     domain_field: str = Field("domain", description="the field for domain_from: field")
     domain: str = Field("text", min_length=1, description="the domain for domain_from: constant")
@@ -94,7 +101,11 @@ class CorpusConfig(Config):
             raise ValueError("paths is empty; source: files needs files, folders or globs")
         if self.source == "datasets" and not self.dataset:
             raise ValueError("dataset is missing; source: datasets needs a hub name or a folder")
-        if self.source != "files" and self.paths:
+        if self.source == "tokens" and not self.paths:
+            raise ValueError("paths is empty; source: tokens needs folders of token shards")
+        if self.source == "tokens" and self.domain_from == "field":
+            raise ValueError("domain_from is field; token shards have no fields, give constant")
+        if self.source not in ("files", "tokens") and self.paths:
             raise ValueError(f"paths is given, but source is {self.source}; set source: files")
         if self.source != "datasets" and self.dataset:
             raise ValueError(f"dataset is given, but source is {self.source}; set source: datasets")
@@ -114,8 +125,13 @@ def read_documents(config: CorpusConfig, tally: DocumentTally) -> Iterator[Docum
     Raises:
         DocumentError: A path leads to nothing readable, a file is damaged, a table lacks the
             text column, or more than `config.max_bad_share` of the documents is bad (judged on
-            this corpus alone, from 1,000 documents on and at the end).
+            this corpus alone, from 1,000 documents on and at the end), or it is token shards.
     """
+    if config.source == "tokens":
+        raise DocumentError(
+            f"corpus: {', '.join(config.paths)} holds token shards, not text (corpus.source: "
+            "tokens). Give the text itself where text is needed."
+        )
     if config.source == "embedded":
         return embedded_documents(tally, config.share)
     if config.source == "datasets":
@@ -135,6 +151,11 @@ def corpus_fingerprint(config: CorpusConfig) -> str:
         DocumentError: A path leads to nothing readable.
     """
     fields = config.fingerprinted()
+    if config.source == "tokens":
+        sources = token_sources(config)
+        shards = [[source.name, source.domain] for source in sources]
+        content = fingerprint_files([path for one in sources for path in source_files(one)])
+        return fingerprint({**fields, "paths": shards, "content": content})
     if config.source == "embedded":
         return fingerprint({"share": config.share, "embedded": embedded_fingerprint()})
     if config.source == "datasets":
@@ -157,17 +178,34 @@ def estimate_bytes(config: CorpusConfig, *, rough: bool = False) -> int:
         rough: Take a hundredth of the time; good enough for a progress bar.
 
     Returns:
-        Bytes, times `config.share`; 0 where a dataset on the hub does not say.
+        Bytes, times `config.share`; 0 where a dataset on the hub does not say. For token shards
+        the bytes of their ids.
 
     Raises:
         DocumentError: A path leads to nothing readable, or a sampled file is damaged.
     """
+    if config.source == "tokens":
+        files = [source.prefix.with_suffix(".bin") for source in token_sources(config)]
+        return round(sum(path.stat().st_size for path in files) * config.share)
     if config.source == "embedded":
         return round(embedded_bytes() * config.share)
     if config.source == "datasets":
         return round(dataset_bytes(_place(config)) * config.share)
-    files, _ = find_files(config.paths, config.text_suffixes)
-    return round(estimate_text_bytes(files, config.text_field, rough=rough) * config.share)
+    text_files, _ = find_files(config.paths, config.text_suffixes)
+    return round(estimate_text_bytes(text_files, config.text_field, rough=rough) * config.share)
+
+
+def token_sources(config: CorpusConfig) -> list[SourceShard]:
+    """The token shards of a corpus with `source: tokens`.
+
+    Raises:
+        DocumentError: A path leads to no token shards.
+    """
+    constant = config.domain if config.domain_from == "constant" else None
+    sources = find_token_shards(config.paths, constant)
+    if config.domain_from == "folder":
+        return [replace(source, domain=source.prefix.parent.name) for source in sources]
+    return sources
 
 
 Record = tuple[str, str, str, Row]

@@ -3,8 +3,8 @@
 A shard is three files with one prefix, `data_0`:
 
 - `data_0.bin`: the ids of all rows, one after another, uint16 if the vocabulary fits, else int32;
-- `data_0.idx`: magic `MMIDIDX`, version 1, dtype code, lengths and byte offsets of the rows, and
-  Megatron's document index (here each row is its own document);
+  or a link to a file that holds those of other rows too (`data.shard_views`);
+- `data_0.idx`: where the rows stand in it (`data.megatron_index`);
 - `data_0.parquet`: sequence_id, domain, num_tokens (ids in the row), num_bytes (of the row's
   text) and source_ids, in row order. Its metadata carries the hash of the two files above, which
   score tables name.
@@ -12,11 +12,9 @@ A shard is three files with one prefix, `data_0`:
 Megatron-LM reads the first two as they are.
 """
 
-import contextlib
 import hashlib
 import re
-import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -27,18 +25,28 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from miniplm.data.megatron_index import count_rows, index_bytes, read_index
 from miniplm.data.parquet import ColumnFile, write_parquet
 from miniplm.errors import ArtefactError
 from miniplm.manifest import atomic_path
 from miniplm.runtime.open_files import allow_open_files
 
-MAGIC = b"MMIDIDX\x00\x00"
-VERSION = 1
-DTYPE_CODES: dict[np.dtype[Any], int] = {
-    np.dtype(np.uint8): 1, np.dtype(np.int8): 2, np.dtype(np.int16): 3, np.dtype(np.int32): 4,
-    np.dtype(np.int64): 5, np.dtype(np.float64): 6, np.dtype(np.float32): 7, np.dtype(np.uint16): 8,
-}  # fmt: skip
-_HEADER = struct.Struct("<9sQBQQ")
+__all__ = [
+    "SIDECAR_SCHEMA",
+    "Shard",
+    "ShardInfo",
+    "check_rows",
+    "count_rows",
+    "ids_dtype",
+    "index_bytes",
+    "is_made_from",
+    "make_sidecar",
+    "open_shards",
+    "shard_info",
+    "shard_prefixes",
+    "write_shard",
+]
+
 _LARGE_BYTES = 1 << 20
 _LARGEST_UINT16_VOCABULARY = 65_500  # Megatron's own limit
 
@@ -58,7 +66,8 @@ class ShardInfo:
     """What a reader of a shard has to know.
 
     Args:
-        shard_hash: SHA-256 over `.idx` and `.bin`, hexadecimal.
+        shard_hash: SHA-256 over `.idx` and `.bin`, hexadecimal; of a view, over `.idx` and the
+            SHA-256 of the ids that it is a view of.
         vocab_size: One more than the largest id the tokenizer gives out.
         eos_id: Id between documents; the position that has it as input predicts nothing.
         max_length: Most predicted tokens in a row.
@@ -74,16 +83,6 @@ def ids_dtype(vocab_size: int) -> np.dtype[np.uint16] | np.dtype[np.int32]:
     """The dtype ids are stored in for a vocabulary of this size."""
     small = vocab_size < _LARGEST_UINT16_VOCABULARY
     return np.dtype(np.uint16) if small else np.dtype(np.int32)
-
-
-def index_bytes(lengths: NDArray[np.int32], dtype: np.dtype[np.generic]) -> bytes:
-    """The content of a `.idx` file for rows of these lengths."""
-    sizes = lengths.astype("<i4")
-    offsets = np.zeros(len(sizes), dtype="<i8")
-    np.cumsum(sizes[:-1].astype(np.int64) * dtype.itemsize, out=offsets[1:])
-    documents = np.arange(len(sizes) + 1, dtype="<i8")
-    header = _HEADER.pack(MAGIC, VERSION, DTYPE_CODES[dtype], len(sizes), len(documents))
-    return header + sizes.tobytes() + offsets.tobytes() + documents.tobytes()
 
 
 def write_shard(
@@ -185,15 +184,22 @@ def check_rows(prefix: Path, in_index: int, in_sidecar: int) -> None:
 class Shard:
     """A token shard opened for reading; ids stay on disk and are mapped.
 
+    Attributes:
+        ids: What the `.bin` file holds.
+        lengths: Ids of each row, `[rows]`.
+        begins: Where each row begins in `ids`, `[rows]`; rows need not be neighbours there.
+        ends: Where it ends.
+
     Raises:
         ArtefactError: A file is missing or damaged, or the files do not belong together.
     """
 
     def __init__(self, prefix: Path) -> None:
         self.prefix = prefix
-        self.dtype, self.lengths = _read_index(prefix.with_suffix(".idx"))
-        self.starts = np.zeros(len(self.lengths) + 1, dtype=np.int64)
-        np.cumsum(self.lengths, out=self.starts[1:])
+        index = read_index(prefix.with_suffix(".idx"))
+        self.dtype, self.lengths = index.dtype, index.lengths
+        self.begins = index.offsets // index.dtype.itemsize
+        self.ends = self.begins + self.lengths
         self.ids = self._map_ids()
 
     def __len__(self) -> int:
@@ -201,35 +207,47 @@ class Shard:
 
     def row(self, index: int) -> NDArray[np.int64]:
         """The ids of one row, `[length]` int64."""
-        return self.ids[self.starts[index] : self.starts[index + 1]].astype(np.int64)
+        return self.ids[self.begins[index] : self.ends[index]].astype(np.int64)
 
     @cached_property
     def info(self) -> ShardInfo:
         """Hash, vocabulary and end-of-text id, from the sidecar."""
-        return shard_info(ColumnFile(self.prefix.with_suffix(".parquet")))
+        return shard_info(self._columns())
 
     @cached_property
     def sidecar(self) -> pa.Table:
         """The sidecar's columns, one row per row of the shard."""
-        table = ColumnFile(self.prefix.with_suffix(".parquet")).table()
+        table = self._columns().table()
         check_rows(self.prefix, len(self), table.num_rows)
         return table
 
     @cached_property
     def sequence_ids(self) -> NDArray[np.int64]:
         """Id of each row, `[rows]` int64."""
-        return ColumnFile(self.prefix.with_suffix(".parquet")).sequence_ids()
+        return self._columns().sequence_ids()
 
     @property
     def num_ids(self) -> int:
-        """Ids in the shard."""
-        return int(self.starts[-1])
+        """Ids in the shard's rows."""
+        return int(self.lengths.sum(dtype=np.int64))
+
+    def _columns(self) -> ColumnFile:
+        path = self.prefix.with_suffix(".parquet")
+        if not path.exists():
+            raise ArtefactError(
+                f"{path}: no such file; the shard is incomplete, or another program wrote it. "
+                "What others wrote is opened by adopt_shards, or by a recipe with "
+                "corpus.source: tokens."
+            )
+        return ColumnFile(path)
 
     def _map_ids(self) -> NDArray[np.generic]:
         path = self.prefix.with_suffix(".bin")
-        expected = self.num_ids * self.dtype.itemsize
+        expected = int(self.ends.max(initial=0)) * self.dtype.itemsize
         found = path.stat().st_size if path.exists() else None
-        if found != expected:
+        is_view = path.is_symlink()  # of a file with the ids of more rows
+        fits = found is not None and found >= expected and found % self.dtype.itemsize == 0
+        if not fits or (found != expected and not is_view):
             size = "is missing" if found is None else f"has {found} bytes"
             raise ArtefactError(
                 f"{path} {size}; its index speaks of {expected} bytes. Make the shard again."
@@ -238,35 +256,6 @@ class Shard:
             return np.empty(0, self.dtype)
         # as a plain array: slices of a memmap cost a microsecond each
         return np.asarray(np.memmap(path, dtype=self.dtype, mode="r"))
-
-
-def _read_index(path: Path) -> tuple[np.dtype[Any], NDArray[np.int32]]:
-    with _readable(path):
-        data = path.read_bytes()
-    dtype, num_rows, num_documents = _read_header(path, data)
-    if len(data) != _HEADER.size + 12 * num_rows + 8 * num_documents:
-        raise ArtefactError(f"{path}: {len(data)} bytes do not fit {num_rows} rows; it is cut off")
-    lengths = np.frombuffer(data, dtype="<i4", count=num_rows, offset=_HEADER.size)
-    return dtype, lengths.astype(np.int32)
-
-
-@contextlib.contextmanager
-def _readable(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ArtefactError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _read_header(path: Path, data: bytes) -> tuple[np.dtype[Any], int, int]:
-    """Dtype of the ids, number of rows and of entries in the document index."""
-    if len(data) < _HEADER.size or not data.startswith(MAGIC):
-        raise ArtefactError(f"{path}: is not a Megatron index (it does not start with {MAGIC!r})")
-    _, version, code, num_rows, num_documents = _HEADER.unpack_from(data)
-    dtypes = {value: key for key, value in DTYPE_CODES.items()}
-    if version != VERSION or code not in dtypes:
-        raise ArtefactError(f"{path}: version {version}, dtype code {code}; expected version 1")
-    return dtypes[code], num_rows, num_documents
 
 
 def is_made_from(prefix: Path, origin: object) -> bool:
@@ -294,17 +283,6 @@ def shard_prefixes(folder: Path) -> list[Path]:
     if missing:
         raise ArtefactError(f"{folder}: token shard data_{missing[0]} is missing")
     return [numbered[number] for number in sorted(numbered)]
-
-
-def count_rows(prefix: Path) -> int:
-    """Rows of a shard, from the head of its index.
-
-    Raises:
-        ArtefactError: The index cannot be read.
-    """
-    path = prefix.with_suffix(".idx")
-    with _readable(path), path.open("rb") as file:
-        return _read_header(path, file.read(_HEADER.size))[1]
 
 
 def open_shards(folder: Path) -> list[Shard]:

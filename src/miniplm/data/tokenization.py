@@ -18,11 +18,14 @@ from miniplm.data.documents import (
     DocumentTally,
     estimate_bytes,
     read_documents,
+    token_sources,
 )
 from miniplm.data.packing import PackingConfig
 from miniplm.data.spill import Spill, open_spills
 from miniplm.data.split_shards import write_split
 from miniplm.data.splits import SPLITS, Split, SplitAssigner, SplitsConfig, unit_hash
+from miniplm.data.token_corpus import ViewCounts, count_short_rows
+from miniplm.data.token_splits import split_token_corpus, take_held_out
 from miniplm.data.tokenizer import (
     TokenizerConfig,
     TokenTable,
@@ -40,6 +43,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 TOKENIZER_FOLDER = "tokenizer"
+TOO_SHORT = "rows of token shards with fewer than two ids"
 
 
 @dataclass(frozen=True)
@@ -67,10 +71,12 @@ def tokenize_corpus(config: TokenizationConfig, folder: Path) -> Outcome:
     with open_spills(folder, SPLITS, table) as spills:
         packer = CorpusPacker(table, config.packing.max_length, spills)
         encoder = _pack(config, tokenizer, packer, tally)
-        _refuse_empty_splits(config, spills, tally)
+        views = _take_tokens(config, table, folder, tally)
+        splits = {split: _split_counts(spill) for split, spill in spills.items()} | views
+        _refuse_empty_splits(config, splits, tally)
         for split, spill in spills.items():
-            write_split(spill, folder, split, config.seed, config.packing, table)
-        splits = {split: _split_counts(spill) for split, spill in spills.items()}
+            if split not in views:
+                write_split(spill, folder, split, config.seed, config.packing, table)
     return _outcome(splits, packer, table, tally, encoder)
 
 
@@ -80,33 +86,54 @@ def _pack(
     packer: CorpusPacker,
     tally: DocumentTally,
 ) -> str:
-    """Pack the corpora; returns the name of the encoder."""
+    """Pack the corpora that are text; returns the name of the encoder."""
     assigner = SplitAssigner(config.splits, config.seed)
 
     def deal(document: Document) -> Split:
         return assigner.assign(document.id, document.domain, document.num_bytes)
 
-    encoders = [pack_corpus(config.corpus, tokenizer, packer, deal, tally)]
-    if config.held_out_corpus is not None:
-        held_out = config.held_out_corpus
+    encoders = []
+    if config.corpus.source != "tokens":
+        encoders.append(pack_corpus(config.corpus, tokenizer, packer, deal, tally))
+    held_out = config.held_out_corpus
+    if held_out is not None and held_out.source != "tokens":
         encoders.append(pack_corpus(held_out, tokenizer, packer, lambda _: "held_out", tally))
     packer.flush()
     return "; ".join(dict.fromkeys(encoders))
 
 
+def _take_tokens(
+    config: TokenizationConfig, table: TokenTable, folder: Path, tally: DocumentTally
+) -> dict[Split, dict[str, int]]:
+    """Deal the rows of corpora that are token shards; returns counts of the splits made so."""
+    length, held_out = config.packing.max_length, config.held_out_corpus
+    views: dict[Split, ViewCounts] = {}
+    if config.corpus.source == "tokens":
+        views = split_token_corpus(config.corpus, config.splits, config.seed, folder, table, length)
+    if held_out is not None and held_out.source == "tokens":
+        views["held_out"] = take_held_out(held_out, folder / "held_out", table, length)
+    tokens = [
+        one for one in (config.corpus, held_out) if one is not None and one.source == "tokens"
+    ]
+    if num_short := sum(count_short_rows(token_sources(corpus)) for corpus in tokens):
+        tally.dropped[TOO_SHORT] = num_short
+    return {split: _view_counts(counts) for split, counts in views.items()}
+
+
 def _refuse_empty_splits(
-    config: TokenizationConfig, spills: dict[Split, Spill], tally: DocumentTally
+    config: TokenizationConfig, splits: dict[Split, dict[str, int]], tally: DocumentTally
 ) -> None:
     wanted: list[Split] = ["candidates"]
     wanted += [split for split in SPLITS[1:] if getattr(config.splits, split) > 0]
     if config.held_out_corpus is not None:
         wanted.append("held_out")
     for split in wanted:
-        if spills[split].num_rows == 0:
+        if splits[split]["num_sequences"] == 0:
             raise DocumentError(
                 f"no sequence is left for the split {split!r} ({tally.num_documents} documents "
                 f"read, {sum(tally.dropped.values())} left out: {dict(tally.dropped)}). Give more "
-                "text, or other shares (splits.*); parts of one source stay together."
+                "text, or other shares (splits.*); parts of one source stay together, and rows of "
+                "token shards are dealt one by one."
             )
 
 
@@ -152,6 +179,14 @@ def _split_counts(spill: Spill) -> dict[str, int]:
         "num_tokens": spill.num_ids - spill.num_rows,
         "num_bytes": spill.num_bytes,
         "num_documents": spill.num_documents,
+    }
+
+
+def _view_counts(views: ViewCounts) -> dict[str, int]:
+    return {
+        "num_sequences": views.num_sequences,
+        "num_tokens": views.num_ids - views.num_sequences,
+        "num_bytes": views.num_bytes,
     }
 
 

@@ -112,13 +112,15 @@ def _kept_places(shard: Shard, selected: Selected, path: Path) -> NDArray[np.int
 
 
 def kept_blocks(shard: Shard, places: NDArray[np.int64]) -> Iterator[NDArray[np.generic]]:
-    """The ids of the rows at ascending places, back to back, a megabyte at a time.
+    """The ids of the rows at these places, back to back, a megabyte at a time.
 
-    Neighbouring rows are copied as one range. A block lasts until the next is asked for.
+    Rows that are neighbours in the file are copied as one range. A block lasts until the next is
+    asked for.
     """
-    breaks = np.flatnonzero(np.diff(places) != 1) + 1
-    begins = shard.starts[places[np.concatenate([[0], breaks])]] if len(places) else places
-    ends = shard.starts[places[np.concatenate([breaks - 1, [-1]])] + 1] if len(places) else places
+    begins, ends = shard.begins[places], shard.ends[places]
+    if len(places):
+        breaks = np.flatnonzero(begins[1:] != ends[:-1]) + 1
+        begins, ends = begins[np.r_[0, breaks]], ends[np.r_[breaks - 1, -1]]
     filled = np.cumsum(ends - begins)
     first = 0
     while first < len(begins):

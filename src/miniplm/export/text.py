@@ -21,6 +21,7 @@ from miniplm.data.pieces import split_at_eos
 from miniplm.data.shards import Shard, open_shards
 from miniplm.data.tokenizer import load_tokenizer
 from miniplm.export.config import TextForm
+from miniplm.export.repeats import REPEATS, with_repeats
 from miniplm.manifest import Outcome, atomic_path
 from miniplm.runtime.executors import Executor, threads
 from miniplm.runtime.progress import progress
@@ -37,6 +38,7 @@ _SCHEMA = pa.schema(
         ("sequence_id", pa.int64()),
         ("source_id", pa.string()),
         ("difference_score", pa.float64()),
+        (REPEATS, pa.int32()),
     ]
 )
 
@@ -104,8 +106,8 @@ def _write_lines(path: Path, tables: Iterable[pa.Table]) -> None:
 
 def text_tables(shard: Shard, tokenizer: "PreTrainedTokenizerBase") -> Iterator[pa.Table]:
     """One record per piece of a document, in tables of some thousand rows of the shard."""
-    columns = ["domain", "sequence_id", "source_ids", "difference_score"]
-    sidecar = shard.sidecar.select(columns)
+    columns = ["domain", "sequence_id", "source_ids", "difference_score", REPEATS]
+    sidecar = with_repeats(shard.sidecar).select(columns)
     for begin in range(0, len(shard), _ROWS_AT_ONCE):
         facts = sidecar.slice(begin, _ROWS_AT_ONCE).to_pylist()
         rows = range(begin, begin + len(facts))

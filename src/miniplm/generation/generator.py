@@ -152,7 +152,7 @@ class _Counted:
         self.new_tokens.append(new)
         self.num_rows += len(shard)
         self.num_tokens += int(new.sum())
-        self.num_ended += int((shard.ids[shard.starts[1:] - 1] == shard.info.eos_id).sum())
+        self.num_ended += int((shard.ids[shard.ends - 1] == shard.info.eos_id).sum())
 
 
 def _outcome(teacher: Teacher, counted: _Counted, num_rows: int, num_prompts: int) -> Outcome:

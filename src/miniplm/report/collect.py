@@ -290,7 +290,7 @@ class _Collector:
 
 
 def _kind(stage: str) -> str:
-    return stage.partition("/")[0]
+    return stage.partition("/")[0].partition("-")[0]
 
 
 def _summary(manifest: Manifest) -> str:
@@ -298,7 +298,8 @@ def _summary(manifest: Manifest) -> str:
     if kind == "tokenize":
         splits = manifest.facts["splits"]
         parts = [f"{split} {values['num_sequences']:,}" for split, values in splits.items()]
-        return f"{counts['documents']:,} documents to sequences: {', '.join(parts)}"
+        read = f"{counts['documents']:,} documents" if counts["documents"] else "token shards"
+        return f"{read} to sequences: {', '.join(parts)}"
     if kind == "train":
         return f"{counts['steps']:,} steps, {manifest.facts['epochs']:.2f} epochs"
     if kind == "select":

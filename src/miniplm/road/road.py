@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from miniplm.data.documents import corpus_fingerprint
 from miniplm.data.tokenization import TOKENIZER_FOLDER, TokenizationConfig, tokenize_corpus
 from miniplm.errors import ConfigError
-from miniplm.export.config import TextForm
 from miniplm.export.exporter import SHARDS_FOLDER, export_corpus
 from miniplm.manifest import Outcome, StageSpec
 from miniplm.model import Dtype, ModelConfig
 from miniplm.recipe import CANDIDATES, Recipe, ScorerConfig, StudentConfig
 from miniplm.recipe_text import recipe_yaml
+from miniplm.road.forms import add_forms
 from miniplm.road.models import Models
 from miniplm.road.score_steps import (
     require_good_scores,
@@ -26,7 +26,7 @@ from miniplm.road.score_steps import (
     score_work,
     scoring_order,
 )
-from miniplm.road.step import TEXT, Corpus, Step
+from miniplm.road.step import Corpus, Step
 from miniplm.training.config import TAUGHT
 
 if TYPE_CHECKING:
@@ -294,8 +294,17 @@ class Road:
             export,
             {"tokenize": self._splits},
         )
-        if recipe.export.text is not None:
-            self._add_text(name, exported, recipe.export.text)
+        add_forms(
+            self._add,
+            recipe.export,
+            name,
+            tokenize=self._tokenize,
+            tokenizer=self._tokenizer,
+            scores=self._scores,
+            selected=selected,
+            exported=exported,
+            inputs={"tokenize": self._splits},
+        )
         return Corpus(exported, exported.folder / SHARDS_FOLDER, f"the refined corpus {name!r}")
 
     def _add_description(self, name: str, selected: Step) -> None:
@@ -323,22 +332,6 @@ class Road:
             {"tokenize": self._tokenize, "selection": selected},
             work,
             {"tokenize": splits},
-        )
-
-    def _add_text(self, name: str, exported: Step, form: TextForm) -> None:
-        """The text of a refined corpus."""
-
-        def work(folder: Path) -> Outcome:
-            from miniplm.export.text import export_text
-
-            return export_text(exported.folder / SHARDS_FOLDER, self._tokenizer, form, folder)
-
-        self._add(
-            f"{TEXT}/{name}",
-            {"form": form},
-            {"tokenize": self._tokenize, "corpus": exported},
-            work,
-            {"tokenize": self._splits},
         )
 
     def _add_generation(self, name: str) -> Corpus:

@@ -6,9 +6,6 @@ from pathlib import Path
 
 from miniplm.manifest import Outcome, StageSpec, is_complete
 
-TEXT = "text"
-"""First part of the names of steps that write a corpus as text."""
-
 
 @dataclass(frozen=True)
 class Step:
@@ -33,9 +30,8 @@ class Step:
 
     @property
     def kind(self) -> str:
-        """The subcommand that runs it."""
-        first = self.name.partition("/")[0]
-        return "export" if first == TEXT else first
+        """The subcommand that runs it; `export-megatron/refined` is run by `export`."""
+        return self.name.partition("/")[0].partition("-")[0]
 
     @property
     def instance(self) -> str:

@@ -1,0 +1,1 @@
+"""Students and refined corpora on their way to the Hugging Face hub."""
