@@ -1,0 +1,196 @@
+"""A run's scores as lazy Polars frames: both models' tables, the sidecars and a selection, by id.
+
+Nothing is read before a query is collected, and then shard by shard: with the streaming engine a
+query's memory does not grow with the number of rows, unless its result does.
+
+`scores` has a row for each candidate:
+sequence_id; shard (`data_0`); domain; num_tokens and num_bytes of the row; `teacher` and
+`reference`, the losses in nats per unit of the normalisation; `difference_score`, the reference's
+loss less the teacher's; and, where there is a selection, `kept`. A score that is not there yet is
+null. `kept` has the columns of the selection: sequence_id, difference_score and weight.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from miniplm.data.parquet import ID_COLUMN, ColumnFile
+from miniplm.data.shards import shard_info, shard_prefixes
+from miniplm.errors import ArtefactError, ConfigError, StageNotReadyError
+from miniplm.manifest import Manifest, read_manifest
+from miniplm.scoring.tables import MEAN_COLUMN, open_scores
+from miniplm.selection.difference import Normalization
+from miniplm.selection.scores import ROLES, Role
+
+
+@dataclass(frozen=True)
+class ScoredRun:
+    """Where a run's scores are.
+
+    Args:
+        shards_folder: The candidates' token shards.
+        score_folders: The score tables of each role.
+        selection: Name of the selection that is looked at, if there is one.
+        selection_folder: Its folder.
+        manifest: Of the selection.
+    """
+
+    shards_folder: Path
+    score_folders: Mapping[Role, Path]
+    selection: str | None = None
+    selection_folder: Path | None = None
+    manifest: Manifest | None = None
+
+    @property
+    def normalization(self) -> Normalization:
+        """That of the selection, or the default."""
+        config = self.manifest.config if self.manifest else {}
+        found: Normalization = config.get("normalization", "per_token")
+        return found
+
+
+def find_scored_run(run_dir: Path, selection: str | None = None) -> ScoredRun:
+    """What there is to see in a run's folder.
+
+    Args:
+        run_dir: The folder.
+        selection: Name of a selection; by default the first that is complete.
+
+    Raises:
+        StageNotReadyError: There are no scores yet.
+        ConfigError: There is no such selection.
+    """
+    run = ScoredRun(
+        run_dir / "tokenize" / "candidates", {role: run_dir / "score" / role for role in ROLES}
+    )
+    if not any(run_dir.glob("score/*/data_*.parquet")):
+        raise StageNotReadyError(
+            f"{run_dir}: holds no scores; expected tables in {run_dir / 'score'}. Run "
+            "`miniplm score RECIPE` first, or name the folder of another run."
+        )
+    names = _complete_selections(run_dir)
+    if selection is not None and selection not in names:
+        there = f"complete are {', '.join(names)}" if names else "none is complete"
+        raise ConfigError("--selection", [f"there is no {selection!r} in {run_dir}; {there}"])
+    if not names:
+        return run
+    name = selection or names[0]
+    folder = run_dir / "select" / name
+    return ScoredRun(run.shards_folder, run.score_folders, name, folder, read_manifest(folder))
+
+
+def _complete_selections(run_dir: Path) -> list[str]:
+    return sorted(path.parent.name for path in run_dir.glob("select/*/manifest.json"))
+
+
+def frames(run: ScoredRun) -> dict[str, pl.LazyFrame]:
+    """The frames by name: `scores`, and `kept` where there is a selection.
+
+    Raises:
+        ArtefactError: A file is damaged, or belongs to other shards.
+    """
+    prefixes = shard_prefixes(run.shards_folder)
+    tables = {"scores": pl.concat([_scores(run, prefix) for prefix in prefixes])}
+    if run.selection_folder is not None:
+        tables["kept"] = pl.concat([_kept(run, prefix) for prefix in prefixes])
+    return tables
+
+
+def _scores(run: ScoredRun, prefix: Path) -> pl.LazyFrame:
+    """The candidates of one shard."""
+    sidecar = ColumnFile(prefix.with_suffix(".parquet"))
+    shard_hash = shard_info(sidecar).shard_hash
+    rows = pl.scan_parquet(sidecar.path).select(
+        ID_COLUMN, pl.col("domain").cast(pl.String), "num_tokens", "num_bytes"
+    )
+    for role, folder in run.score_folders.items():
+        path = folder / f"{prefix.name}.parquet"
+        loss = _loss(run.normalization).fill_nan(None).alias(role)
+        if not path.exists():
+            rows = rows.with_columns(pl.lit(None, pl.Float64).alias(role))
+            continue
+        table = open_scores(path, shard_hash)
+        rows = _beside(rows, sidecar, pl.scan_parquet(path).select(ID_COLUMN, loss), table)
+    rows = rows.with_columns(
+        (pl.col("reference") - pl.col("teacher")).alias("difference_score"),
+        pl.lit(prefix.name).alias("shard"),
+    )
+    if run.selection_folder is not None:
+        kept = _kept(run, prefix).select(ID_COLUMN, pl.lit(value=True).alias("kept"))
+        rows = rows.join(kept, on=ID_COLUMN, how="left").with_columns(
+            pl.col("kept").fill_null(value=False)
+        )
+    order = [ID_COLUMN, "shard", "domain", "num_tokens", "num_bytes", *ROLES, "difference_score"]
+    return rows.select(*order, *(["kept"] if run.selection_folder is not None else []))
+
+
+def _loss(normalization: Normalization) -> pl.Expr:
+    if normalization == "per_token":
+        return -pl.col(MEAN_COLUMN)
+    if normalization == "per_byte":
+        return pl.when(pl.col("num_bytes") > 0).then(-pl.col("log_prob") / pl.col("num_bytes"))
+    return pl.when(pl.col("num_tokens") > 0).then(-pl.col("log_prob"))
+
+
+def _beside(
+    rows: pl.LazyFrame, sidecar: ColumnFile, scores: pl.LazyFrame, table: ColumnFile
+) -> pl.LazyFrame:
+    """Rows with their scores; where both files hold the same ids in order, nothing is joined."""
+    ranges = sidecar.id_ranges()
+    if ranges is not None and ranges == table.id_ranges():
+        return pl.concat([rows, scores.drop(ID_COLUMN)], how="horizontal")
+    return rows.join(scores, on=ID_COLUMN, how="left")
+
+
+def _kept(run: ScoredRun, prefix: Path) -> pl.LazyFrame:
+    """The selection of one shard."""
+    assert run.selection_folder is not None
+    file = ColumnFile(run.selection_folder / f"{prefix.name}.parquet")
+    expected = shard_info(ColumnFile(prefix.with_suffix(".parquet"))).shard_hash
+    if file.metadata.get("shard_hash") != expected:
+        raise ArtefactError(
+            f"{file.path}: selects from another token shard. Select from these shards again."
+        )
+    return pl.scan_parquet(file.path).select(ID_COLUMN, "difference_score", "weight")
+
+
+def collect(frame: pl.LazyFrame) -> pl.DataFrame:
+    """The result of a query, by the engine that reads and works a part at a time."""
+    return frame.collect(engine="streaming")
+
+
+def query(tables: Mapping[str, pl.LazyFrame], sql: str, most_rows: int | None) -> pl.DataFrame:
+    """The answer to an SQL query; nothing can be written with it.
+
+    Args:
+        tables: By name.
+        sql: A SELECT, which may begin with WITH.
+        most_rows: Rows of the answer that are fetched, if not all.
+
+    Raises:
+        ConfigError: The query is no SELECT or cannot be understood; names the columns there are.
+    """
+    if (sql.split() or [""])[0].lower() not in ("select", "with"):
+        raise ConfigError("--sql", [f"expected a SELECT, was given {sql!r}", *_columns(tables)])
+    try:
+        answer = pl.SQLContext(frames=dict(tables)).execute(sql)
+        return collect(answer if most_rows is None else answer.head(most_rows))
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).partition("\n")[0]
+        raise ConfigError("--sql", [reason, *_columns(tables)]) from None
+
+
+def _columns(tables: Mapping[str, pl.LazyFrame]) -> list[str]:
+    def described(frame: pl.LazyFrame) -> str:
+        return ", ".join(f"{name} ({kind})" for name, kind in frame.collect_schema().items())
+
+    return [f"the table {name} has {described(frame)}" for name, frame in tables.items()]
+
+
+def as_rows(frame: pl.DataFrame) -> Sequence[dict[str, Any]]:
+    """Rows as plain values; what is not a number becomes None."""
+    floats = pl.selectors.float()
+    return frame.with_columns(floats.fill_nan(None)).to_dicts()
