@@ -23,6 +23,7 @@ from miniplm.runtime.progress import progress
 from miniplm.selection.tables import Selected, read_selection
 
 SHARDS_FOLDER = "shards"
+_SCORE_COLUMN = "difference_score"
 _BLOCK_IDS = 1 << 19
 """Ids copied at a time: a megabyte, which is in the cache when it is hashed and written."""
 _BUFFERS = Buffers()
@@ -84,11 +85,11 @@ def _export_shard(task: _Task) -> tuple[int, int]:
         places = _kept_places(shard, selected, task.selection)
         order = np.argsort(places)
         places = places[order]
-        sidecar = shard.sidecar.take(places)
+        sidecar = _unscored(shard.sidecar).take(places)
         write_shard(
             target,
             kept_blocks(shard, places),
-            sidecar.append_column("difference_score", pa.array(selected.scores[order])),
+            sidecar.append_column(_SCORE_COLUMN, pa.array(selected.scores[order])),
             vocab_size=shard.info.vocab_size,
             eos_id=shard.info.eos_id,
             max_length=shard.info.max_length,
@@ -96,6 +97,11 @@ def _export_shard(task: _Task) -> tuple[int, int]:
         )
     written = Shard(target)
     return len(written), written.num_ids
+
+
+def _unscored(sidecar: pa.Table) -> pa.Table:
+    """A sidecar without the scores of an earlier selection, as one that left out duplicates."""
+    return sidecar.select([name for name in sidecar.column_names if name != _SCORE_COLUMN])
 
 
 def _kept_places(shard: Shard, selected: Selected, path: Path) -> NDArray[np.int64]:

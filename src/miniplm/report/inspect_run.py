@@ -89,7 +89,9 @@ def _answer(run: ScoredRun, sql: str, as_json: bool, console: Console) -> None:
     if as_json:
         _print_json(texts.answer_json(answer), console)
     else:
-        console.print(texts.answer_table(answer, _SHOWN_ROWS))
+        console.print(texts.answer_table(answer.head(_SHOWN_ROWS)))
+        if len(answer) > _SHOWN_ROWS:
+            console.print(f"the first {_SHOWN_ROWS} rows; add LIMIT, or --json for all")
 
 
 def _print_json(content: object, console: Console) -> None:

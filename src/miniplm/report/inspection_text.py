@@ -94,7 +94,7 @@ def example_text(example: RowExample, width: int, lines: int) -> Text:
     score, reference, teacher = (
         formats.fixed(facts[name]) for name in ("difference_score", "reference", "teacher")
     )
-    kept = {True: ", kept", False: ", not kept"}.get(facts.get("kept"), "")
+    kept = {None: "", True: ", kept", False: ", not kept"}[facts.get("kept")]
     heading = (
         f"{score} = {reference} - {teacher}  sequence {facts['sequence_id']} of {facts['shard']}, "
         f"{formats.readable(facts['domain'])}{kept}"
@@ -140,14 +140,12 @@ def _wrapped(line: str, width: int) -> list[str]:
     ) or [""]  # fmt: skip
 
 
-def answer_table(answer: pl.DataFrame, most_rows: int) -> Table:
-    """The answer to a query, up to so many rows."""
-    more = len(answer) > most_rows
-    caption = f"the first {most_rows} rows; add LIMIT, or --json for all" if more else None
-    table = Table(caption=caption, caption_justify="left")
+def answer_table(answer: pl.DataFrame) -> Table:
+    """The answer to a query."""
+    table = Table()
     for name, kind in answer.schema.items():
         table.add_column(Text(name), justify="right" if kind.is_numeric() else "left")
-    for row in answer.head(most_rows).iter_rows():
+    for row in answer.iter_rows():
         table.add_row(*(Text(_shown(value)) for value in row))
     return table
 

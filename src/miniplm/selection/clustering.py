@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from miniplm.selection.connected import ConnectedRows
 from miniplm.selection.shingles import MOST_PAIRS, Shingles, jaccard
 from miniplm.selection.token_rows import TokenRows
 
@@ -65,48 +66,6 @@ class _Buckets:
         return _Buckets(self.places[~self.starts][keep], np.diff(numbers, prepend=0) != 0)
 
 
-class _Connected:
-    """Which rows confirmed pairs connect."""
-
-    def __init__(self) -> None:
-        self._pairs = [np.empty((2, 0), np.int64)]
-        self.places = np.empty(0, np.int64)
-        self.numbers = np.empty(0, np.int64)
-
-    @property
-    def num_pairs(self) -> int:
-        return sum(part.shape[1] for part in self._pairs)
-
-    def add(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
-        """Connect pairs of places."""
-        self._pairs.append(np.stack([first, second]))
-
-    def connect(self) -> None:
-        """Number the connected components, as of now."""
-        from scipy.sparse import coo_array
-        from scipy.sparse.csgraph import connected_components
-
-        pairs = np.concatenate(self._pairs, axis=1)
-        if not pairs.size:
-            return
-        self.places, ends = np.unique(pairs, return_inverse=True)
-        graph = coo_array((np.ones(pairs.shape[1], np.int8), ends.reshape(pairs.shape)))
-        graph.resize(len(self.places), len(self.places))
-        self.numbers = connected_components(graph, directed=False)[1].astype(np.int64)
-
-    def together(self, first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Which pairs were connected when `connect` was last called."""
-        numbers = self._number(first)
-        connected: NDArray[np.bool_] = (numbers >= 0) & (numbers == self._number(second))
-        return connected
-
-    def _number(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        if not len(self.places):
-            return np.full(len(places), -1)
-        found = np.minimum(np.searchsorted(self.places, places), len(self.places) - 1)
-        return np.where(self.places[found] == places, self.numbers[found], -1)
-
-
 def find_clusters(
     rows: TokenRows,
     read: BandReader,
@@ -135,7 +94,7 @@ def find_clusters(
 class _Search:
     def __init__(self, rows: TokenRows, read: BandReader, ngram: int, similarity: float) -> None:
         self.rows, self.read, self.ngram, self.similarity = rows, read, ngram, similarity
-        self.connected = _Connected()
+        self.connected = ConnectedRows()
         self.num_compared = 0
         longest = max((shard.info.max_length for shard in rows.shards), default=0) + 1
         self.pairs_at_once = min(MOST_PAIRS, max(1, _IDS_AT_ONCE // (2 * longest)))

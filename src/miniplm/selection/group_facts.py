@@ -66,26 +66,20 @@ def typical_ngrams(
     They are ranked by p * log(p / q), with p the share of the group's rows that have the n-gram
     and q that of all rows (a term of the Kullback-Leibler divergence), on some rows of each group.
     """
-    rows = _some_of_each(groups, num_groups)
-    kept = np.repeat(np.isin(np.arange(len(lengths)), rows), lengths)
-    ids, lengths, groups = ids[kept], lengths[rows], groups[rows]
-    ngrams = Shingles.of(ids, lengths, size)
-    row_numbers = np.repeat(np.arange(len(lengths)), np.diff(ngrams.starts))
-    places = np.arange(len(ngrams.hashes)) + row_numbers * (size - 1)
-    _, first, kinds = np.unique(ngrams.hashes, return_index=True, return_inverse=True)
-    shown_KN = ids[places[first][:, None] + np.arange(size)] if len(first) else ids[:0, None]
-    pairs = np.unique(row_numbers * len(first) + kinds)  # each n-gram once a row
-    row_numbers, kinds = np.divmod(pairs, max(1, len(first)))
-    allowed = (shown_KN != eos_id).all(axis=1)
-    having_all = np.bincount(kinds, minlength=len(first)) / max(1, len(lengths))
+    chosen = _some_of_each(groups, num_groups)
+    ids = ids[np.repeat(np.isin(np.arange(len(lengths)), chosen), lengths)]
+    kinds_KN, rows, kinds = _occurrences(ids, lengths[chosen], size)
+    if not len(kinds_KN):
+        return [[] for _ in range(num_groups)]
+    allowed_K = (kinds_KN != eos_id).all(axis=1)
+    overall_K = np.bincount(kinds, minlength=len(kinds_KN)) / len(chosen)
     found = []
     for group in range(num_groups):
-        inside = np.bincount(kinds[groups[row_numbers] == group], minlength=len(first))
-        share = inside / max(1, np.count_nonzero(groups == group))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            marks = np.where(allowed & (inside > 0), share * np.log(share / having_all), 0)
-        best = np.argsort(-marks, kind="stable")[:_TYPICAL]
-        found.append([shown_KN[place].tolist() for place in best if marks[place] > 0])
+        having_K = np.bincount(kinds[groups[chosen][rows] == group], minlength=len(kinds_KN))
+        share_K = having_K / max(1, int((groups[chosen] == group).sum()))
+        marks_K = share_K * np.log(np.where(having_K > 0, share_K, 1) / overall_K) * allowed_K
+        best = np.argsort(-marks_K, kind="stable")[:_TYPICAL]
+        found.append([kinds_KN[kind].tolist() for kind in best if marks_K[kind] > 0])
     return found
 
 
@@ -93,6 +87,21 @@ def _some_of_each(groups: NDArray[np.int32], num_groups: int) -> NDArray[np.int6
     """Ascending places of the first rows of each group."""
     parts = [np.flatnonzero(groups == group)[:_ROWS_PER_GROUP] for group in range(num_groups)]
     return np.sort(np.concatenate(parts))
+
+
+def _occurrences(
+    ids: NDArray[Any], lengths: NDArray[np.int64], size: int
+) -> tuple[NDArray[Any], NDArray[np.int64], NDArray[np.int64]]:
+    """Different n-grams, `[K, size]`; and, once for each row that has one, the row and which."""
+    ngrams = Shingles.of(ids, lengths, size)
+    counts = np.diff(ngrams.starts)
+    rows = np.repeat(np.arange(len(lengths)), counts)
+    begins = np.cumsum(lengths) - lengths
+    places = np.arange(len(rows)) + np.repeat(begins - ngrams.starts[:-1], counts)
+    _, first, kinds = np.unique(ngrams.hashes, return_index=True, return_inverse=True)
+    kinds_KN = ids[places[first][:, None] + np.arange(size)]
+    rows, kinds = np.divmod(np.unique(rows * len(first) + kinds), max(1, len(first)))
+    return kinds_KN, rows, kinds
 
 
 def _decoder(tokenizer_folder: Path | None) -> Any:  # noqa: ANN401  (a function or None)

@@ -60,8 +60,9 @@ class Grouper:
         """The group of each row."""
         features_RF = self.weighting.apply(ngram_counts(ids, lengths, self.longest_ngram))
         # row by row, in one order: the same for any block that a row is in
-        closeness_RG = features_RF @ self.directions_FG
-        return closeness_RG.argmax(axis=1).astype(np.int32)
+        closeness_RG: NDArray[np.float32] = features_RF @ self.directions_FG
+        groups: NDArray[np.int32] = closeness_RG.argmax(axis=1).astype(np.int32)
+        return groups
 
 
 def group_sequences(

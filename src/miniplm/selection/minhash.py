@@ -65,7 +65,7 @@ def band_hashes(rows: Shingles, bands: Bands) -> NDArray[np.uint64]:
     parts = signatures(rows, bands.num_hashes).reshape(len(rows), bands.num_bands, bands.num_rows)
     hashes = np.zeros(parts.shape[:2], dtype=np.uint64)
     for place in range(bands.num_rows):
-        hashes = mixed(hashes + parts[:, :, place])
+        hashes = mixed(hashes + parts[:, :, place].astype(np.uint64))
     return hashes
 
 

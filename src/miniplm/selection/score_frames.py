@@ -106,25 +106,46 @@ def _scores(run: ScoredRun, prefix: Path) -> pl.LazyFrame:
     rows = pl.scan_parquet(sidecar.path).select(
         ID_COLUMN, pl.col("domain").cast(pl.String), "num_tokens", "num_bytes"
     )
-    for role, folder in run.score_folders.items():
-        path = folder / f"{prefix.name}.parquet"
-        loss = _loss(run.normalization).fill_nan(None).alias(role)
-        if not path.exists():
-            rows = rows.with_columns(pl.lit(None, pl.Float64).alias(role))
-            continue
-        table = open_scores(path, shard_hash)
-        rows = _beside(rows, sidecar, pl.scan_parquet(path).select(ID_COLUMN, loss), table)
+    paths = {role: folder / f"{prefix.name}.parquet" for role, folder in run.score_folders.items()}
+    there = {role: path for role, path in paths.items() if path.exists()}
+    opened = [open_scores(path, shard_hash) for path in there.values()]
+    loss = _loss(run.normalization).fill_nan(None)
+    losses = {
+        role: pl.scan_parquet(path).select(ID_COLUMN, loss.alias(role))
+        for role, path in there.items()
+    }
+    rows = _beside(rows, losses, aligned=_aligned([sidecar, *opened])).with_columns(
+        pl.lit(None, pl.Float64).alias(role) for role in paths if role not in there
+    )
     rows = rows.with_columns(
         (pl.col("reference") - pl.col("teacher")).alias("difference_score"),
         pl.lit(prefix.name).alias("shard"),
     )
-    if run.selection_folder is not None:
-        kept = _kept(run, prefix).select(ID_COLUMN, pl.lit(value=True).alias("kept"))
-        rows = rows.join(kept, on=ID_COLUMN, how="left").with_columns(
-            pl.col("kept").fill_null(value=False)
-        )
-    order = [ID_COLUMN, "shard", "domain", "num_tokens", "num_bytes", *ROLES, "difference_score"]
-    return rows.select(*order, *(["kept"] if run.selection_folder is not None else []))
+    columns = [ID_COLUMN, "shard", "domain", "num_tokens", "num_bytes", *ROLES, "difference_score"]
+    if run.selection_folder is None:
+        return rows.select(columns)
+    kept = _kept(run, prefix).select(ID_COLUMN, pl.lit(value=True).alias("kept"))
+    return rows.join(kept, on=ID_COLUMN, how="left").select(
+        *columns, pl.col("kept").fill_null(value=False)
+    )
+
+
+def _aligned(files: Sequence[ColumnFile]) -> bool:
+    """Whether all files say that they hold the same ids in the same order."""
+    ranges = files[0].id_ranges()
+    return ranges is not None and all(file.id_ranges() == ranges for file in files)
+
+
+def _beside(
+    rows: pl.LazyFrame, losses: Mapping[Role, pl.LazyFrame], *, aligned: bool
+) -> pl.LazyFrame:
+    """Rows with their losses; where all files hold the same ids in order, nothing is joined."""
+    if aligned:
+        columns = [loss.drop(ID_COLUMN) for loss in losses.values()]
+        return pl.concat([rows, *columns], how="horizontal")
+    for loss in losses.values():
+        rows = rows.join(loss, on=ID_COLUMN, how="left")
+    return rows
 
 
 def _loss(normalization: Normalization) -> pl.Expr:
@@ -133,16 +154,6 @@ def _loss(normalization: Normalization) -> pl.Expr:
     if normalization == "per_byte":
         return pl.when(pl.col("num_bytes") > 0).then(-pl.col("log_prob") / pl.col("num_bytes"))
     return pl.when(pl.col("num_tokens") > 0).then(-pl.col("log_prob"))
-
-
-def _beside(
-    rows: pl.LazyFrame, sidecar: ColumnFile, scores: pl.LazyFrame, table: ColumnFile
-) -> pl.LazyFrame:
-    """Rows with their scores; where both files hold the same ids in order, nothing is joined."""
-    ranges = sidecar.id_ranges()
-    if ranges is not None and ranges == table.id_ranges():
-        return pl.concat([rows, scores.drop(ID_COLUMN)], how="horizontal")
-    return rows.join(scores, on=ID_COLUMN, how="left")
 
 
 def _kept(run: ScoredRun, prefix: Path) -> pl.LazyFrame:
