@@ -17,7 +17,8 @@ from miniplm.report.inspection_text import shown_lines
 from miniplm.scoring.tables import ScoreInfo, write_scores
 from miniplm.selection.config import SelectionConfig
 from miniplm.selection.inspection import QUANTILES, inspect_scores, nearest, only_domain
-from miniplm.selection.score_frames import collect, find_scored_run, frames, query
+from miniplm.selection.score_frames import find_scored_run, frames
+from miniplm.selection.score_query import collect, query
 from miniplm.selection.selector import select_sequences
 from miniplm.stage_runner import run_stage
 

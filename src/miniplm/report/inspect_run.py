@@ -10,7 +10,8 @@ from miniplm.data.tokenization import TOKENIZER_FOLDER
 from miniplm.report import inspection_text as texts
 from miniplm.report.row_examples import RowExample, read_examples
 from miniplm.selection.inspection import Inspection, inspect_scores, nearest, only_domain
-from miniplm.selection.score_frames import ScoredRun, find_scored_run, frames, query
+from miniplm.selection.score_frames import ScoredRun, find_scored_run, frames
+from miniplm.selection.score_query import query
 
 _SHOWN_ROWS = 50
 _TEXT_LINES = 8

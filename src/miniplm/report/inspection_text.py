@@ -11,7 +11,8 @@ from rich.text import Text
 from miniplm.report import formats
 from miniplm.report.row_examples import RowExample
 from miniplm.selection.inspection import MEASURES, QUANTILES, DomainFigures, Inspection
-from miniplm.selection.score_frames import ScoredRun, as_rows
+from miniplm.selection.score_frames import ScoredRun
+from miniplm.selection.score_query import as_rows
 
 _UNITS = {"per_token": "nats per token", "per_byte": "nats per byte", "sum": "nats"}
 _MEASURES = {

@@ -13,7 +13,7 @@ import polars as pl
 from miniplm.data.chance import GOLDEN_RATIO_64
 from miniplm.data.parquet import ID_COLUMN
 from miniplm.errors import ConfigError
-from miniplm.selection.score_frames import as_rows, collect
+from miniplm.selection.score_query import as_rows, collect
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
 MEASURES = ("difference_score", "teacher", "reference", "num_tokens", "num_bytes")
