@@ -103,7 +103,7 @@ def _scores(run: ScoredRun, prefix: Path) -> pl.LazyFrame:
     sidecar = ColumnFile(prefix.with_suffix(".parquet"))
     shard_hash = shard_info(sidecar).shard_hash
     rows = pl.scan_parquet(sidecar.path).select(
-        ID_COLUMN, pl.col("domain").cast(pl.String), "num_tokens", "num_bytes"
+        ID_COLUMN, pl.col("domain").cast(pl.String).fill_null(""), "num_tokens", "num_bytes"
     )
     paths = {role: folder / f"{prefix.name}.parquet" for role, folder in run.score_folders.items()}
     there = {role: path for role, path in paths.items() if path.exists()}
