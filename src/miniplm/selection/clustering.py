@@ -16,7 +16,7 @@ from miniplm.selection.connected import ConnectedRows
 from miniplm.selection.shingles import MOST_PAIRS, Shingles, jaccard
 from miniplm.selection.token_rows import TokenRows
 
-_IDS_AT_ONCE = 1 << 22
+_IDS_AT_ONCE = 1 << 21
 _CENTRES = 8
 """Rows of a bucket that the others are compared with, at most: first the one of the smallest id,
 then the smallest that was not like it, and so on. It bounds the work where thousands of rows agree
