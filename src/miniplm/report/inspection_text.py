@@ -117,7 +117,7 @@ def shown_lines(text: str, width: int, most: int) -> list[str]:
     r"""The beginning of a text in lines of a readable width; what is left out is told.
 
     Example:
-        >>> shown_lines("one two\n\nthree\x07", 5, 4)
+        >>> shown_lines("one two\n\nthree\x07", 6, 4)
         ['one', 'two', 'three␇']
         >>> shown_lines("one two three", 5, 2)
         ['one', 'two', '… 5 more characters']
