@@ -1,7 +1,8 @@
 """A run's scores as lazy Polars frames: both models' tables, the sidecars and a selection, by id.
 
-Nothing is read before a query is collected, and then shard by shard: with the streaming engine a
-query's memory does not grow with the number of rows, unless its result does.
+Nothing but heads of files is read before a query is collected, and then one shard at a time: with
+the streaming engine a query's memory does not grow with the number of shards, unless its result
+or what it sorts does.
 
 `scores` has a row for each candidate:
 sequence_id; shard (`data_0`); domain; num_tokens and num_bytes of the row; `teacher` and
@@ -10,11 +11,13 @@ loss less the teacher's; and, where there is a selection, `kept`. A score that i
 null. `kept` has the columns of the selection: sequence_id, difference_score and weight.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import polars as pl
+from polars.io.plugins import register_io_source
 
 from miniplm.data.parquet import ID_COLUMN, ColumnFile
 from miniplm.data.shards import shard_info, shard_prefixes
@@ -23,6 +26,10 @@ from miniplm.manifest import Manifest, read_manifest
 from miniplm.scoring.tables import MEAN_COLUMN, open_scores
 from miniplm.selection.difference import Normalization
 from miniplm.selection.scores import ROLES, Role
+
+_COLUMNS = (
+    ID_COLUMN, "shard", "domain", "num_tokens", "num_bytes", *ROLES, "difference_score",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,60 +98,102 @@ def frames(run: ScoredRun) -> dict[str, pl.LazyFrame]:
     Raises:
         ArtefactError: A file is damaged, or belongs to other shards.
     """
-    prefixes = shard_prefixes(run.shards_folder)
-    tables = {"scores": pl.concat([_scores(run, prefix) for prefix in prefixes])}
+    shards = [_Shard.of(run, prefix) for prefix in shard_prefixes(run.shards_folder)]
+    tables = {"scores": _one_by_one([shard.scores(run.normalization) for shard in shards])}
     if run.selection_folder is not None:
-        tables["kept"] = pl.concat([_kept(run, prefix) for prefix in prefixes])
+        paths = [shard.selection for shard in shards if shard.selection is not None]
+        tables["kept"] = pl.scan_parquet(paths).select(ID_COLUMN, "difference_score", "weight")
     return tables
 
 
-def _scores(run: ScoredRun, prefix: Path) -> pl.LazyFrame:
-    """The candidates of one shard."""
-    sidecar = ColumnFile(prefix.with_suffix(".parquet"))
-    shard_hash = shard_info(sidecar).shard_hash
-    rows = pl.scan_parquet(sidecar.path).select(
-        ID_COLUMN, pl.col("domain").cast(pl.String).fill_null(""), "num_tokens", "num_bytes"
-    )
-    paths = {role: folder / f"{prefix.name}.parquet" for role, folder in run.score_folders.items()}
-    there = {role: path for role, path in paths.items() if path.exists()}
-    opened = [open_scores(path, shard_hash) for path in there.values()]
-    loss = _loss(run.normalization).fill_nan(None)
-    losses = {
-        role: pl.scan_parquet(path).select(ID_COLUMN, loss.alias(role))
-        for role, path in there.items()
-    }
-    rows = _beside(rows, losses, aligned=_aligned([sidecar, *opened])).with_columns(
-        pl.lit(None, pl.Float64).alias(role) for role in paths if role not in there
-    )
-    rows = rows.with_columns(
-        (pl.col("reference") - pl.col("teacher")).alias("difference_score"),
-        pl.lit(prefix.name).alias("shard"),
-    )
-    columns = [ID_COLUMN, "shard", "domain", "num_tokens", "num_bytes", *ROLES, "difference_score"]
-    if run.selection_folder is None:
-        return rows.select(columns)
-    kept = _kept(run, prefix).select(ID_COLUMN, pl.lit(value=True).alias("kept"))
-    return rows.join(kept, on=ID_COLUMN, how="left").select(
-        *columns, pl.col("kept").fill_null(value=False)
-    )
+def _one_by_one(parts: Sequence[pl.LazyFrame]) -> pl.LazyFrame:
+    """Frames of one schema as one, of which a single part is in memory at a time.
+
+    `pl.concat` begins all parts at once, and each holds the smaller side of its join.
+    """
+
+    def batches(
+        columns: list[str] | None,
+        predicate: pl.Expr | None,
+        num_rows: int | None,
+        batch_size: int | None,  # noqa: ARG001  (a hint)
+    ) -> Iterator[pl.DataFrame]:
+        for part in parts:
+            wanted = part if predicate is None else part.filter(predicate)
+            wanted = wanted if columns is None else wanted.select(columns)
+            batch = wanted.collect() if num_rows is None else wanted.head(num_rows).collect()
+            yield batch
+            if num_rows is not None:
+                num_rows -= len(batch)
+                if num_rows == 0:
+                    return
+
+    return register_io_source(batches, schema=parts[0].collect_schema())
 
 
-def _aligned(files: Sequence[ColumnFile]) -> bool:
-    """Whether all files say that they hold the same ids in the same order."""
-    ranges = files[0].id_ranges()
-    return ranges is not None and all(file.id_ranges() == ranges for file in files)
+@dataclass(frozen=True)
+class _Shard:
+    """Files of a shard that belong together.
 
+    Args:
+        sidecar: Of the token shard.
+        tables: The score tables that are there.
+        aligned: Whether all these say that they hold the same ids in the same order.
+        selection: Path of its selection, if there is one.
+    """
 
-def _beside(
-    rows: pl.LazyFrame, losses: Mapping[Role, pl.LazyFrame], *, aligned: bool
-) -> pl.LazyFrame:
-    """Rows with their losses; where all files hold the same ids in order, nothing is joined."""
-    if aligned:
-        columns = [loss.drop(ID_COLUMN) for loss in losses.values()]
-        return pl.concat([rows, *columns], how="horizontal")
-    for loss in losses.values():
-        rows = rows.join(loss, on=ID_COLUMN, how="left")
-    return rows
+    sidecar: Path
+    tables: Mapping[Role, Path]
+    aligned: bool
+    selection: Path | None
+
+    @classmethod
+    def of(cls, run: ScoredRun, prefix: Path) -> Self:
+        """Raises ArtefactError where a file is damaged, or belongs to another shard."""
+        sidecar, name = ColumnFile(prefix.with_suffix(".parquet")), f"{prefix.name}.parquet"
+        shard_hash = shard_info(sidecar).shard_hash
+        paths = {role: folder / name for role, folder in run.score_folders.items()}
+        tables = {role: path for role, path in paths.items() if path.exists()}
+        opened = [open_scores(path, shard_hash) for path in tables.values()]
+        ranges = sidecar.id_ranges()
+        aligned = ranges is not None and all(file.id_ranges() == ranges for file in opened)
+        selection = None if run.selection_folder is None else run.selection_folder / name
+        if selection is not None and ColumnFile(selection).metadata["shard_hash"] != shard_hash:
+            raise ArtefactError(
+                f"{selection}: selects from another token shard. Select from these shards again."
+            )
+        return cls(sidecar.path, tables, aligned, selection)
+
+    def scores(self, normalization: Normalization) -> pl.LazyFrame:
+        """The candidates of the shard."""
+        rows = self._with_losses(_loss(normalization).fill_nan(None)).with_columns(
+            pl.lit(None, pl.Float64).alias(role) for role in ROLES if role not in self.tables
+        )
+        rows = rows.with_columns(
+            (pl.col("reference") - pl.col("teacher")).alias("difference_score"),
+            pl.lit(self.sidecar.stem).alias("shard"),
+        ).select(_COLUMNS)
+        if self.selection is None:
+            return rows
+        kept = pl.scan_parquet(self.selection).select(ID_COLUMN, pl.lit(value=True).alias("kept"))
+        rows = rows.join(kept, on=ID_COLUMN, how="left")
+        return rows.with_columns(pl.col("kept").fill_null(value=False))
+
+    def _with_losses(self, loss: pl.Expr) -> pl.LazyFrame:
+        """Sidecar and losses; where all files hold the same ids in order, nothing is joined."""
+        rows = pl.scan_parquet(self.sidecar).select(
+            ID_COLUMN, pl.col("domain").cast(pl.String).fill_null(""), "num_tokens", "num_bytes"
+        )
+        losses = [
+            pl.scan_parquet(path).select(ID_COLUMN, loss.alias(role))
+            for role, path in self.tables.items()
+        ]
+        if self.aligned:
+            columns = [frame.drop(ID_COLUMN) for frame in losses]
+            return pl.concat([rows, *columns], how="horizontal")
+        for frame in losses:
+            rows = rows.join(frame, on=ID_COLUMN, how="left")
+        return rows
 
 
 def _loss(normalization: Normalization) -> pl.Expr:
@@ -153,15 +202,3 @@ def _loss(normalization: Normalization) -> pl.Expr:
     if normalization == "per_byte":
         return pl.when(pl.col("num_bytes") > 0).then(-pl.col("log_prob") / pl.col("num_bytes"))
     return pl.when(pl.col("num_tokens") > 0).then(-pl.col("log_prob"))
-
-
-def _kept(run: ScoredRun, prefix: Path) -> pl.LazyFrame:
-    """The selection of one shard."""
-    assert run.selection_folder is not None
-    file = ColumnFile(run.selection_folder / f"{prefix.name}.parquet")
-    expected = shard_info(ColumnFile(prefix.with_suffix(".parquet"))).shard_hash
-    if file.metadata.get("shard_hash") != expected:
-        raise ArtefactError(
-            f"{file.path}: selects from another token shard. Select from these shards again."
-        )
-    return pl.scan_parquet(file.path).select(ID_COLUMN, "difference_score", "weight")
