@@ -235,6 +235,33 @@ def push(
     click.echo(push_to_hub(parcel, repo, private=private))
 
 
+@main.command(name="inspect")
+@click.argument("recipe_or_run_dir", type=click.Path(path_type=Path))
+@click.option("--selection", help="Selection to look at (default: the first complete one).")
+@click.option("--domain", help="Only sequences of this domain.")
+@click.option("--near", type=float, help="Show the sequences whose score is nearest to this.")
+@click.option(
+    "--examples",
+    type=click.IntRange(min=1),
+    help="How many to show (default: 3); without --near, those around the threshold.",
+)
+@click.option("--sql", help="Answer a SELECT over the tables scores and kept instead.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def inspect_scores(recipe_or_run_dir: Path, **question: Any) -> None:  # noqa: ANN401
+    """Look at the scores of a run: quantiles, domains, sequences near a score, SQL.
+
+    Columns of `scores`: sequence_id, shard, domain, num_tokens, num_bytes, teacher and reference
+    (losses), difference_score, kept; of `kept`: sequence_id, difference_score.
+    """
+    from miniplm.recipe import load_recipe
+    from miniplm.report.inspect_run import Question, inspect_run
+
+    run_dir = recipe_or_run_dir
+    if not run_dir.is_dir():
+        run_dir = Path(load_recipe(run_dir).run_dir).expanduser()
+    inspect_run(run_dir, Question(**question), _console())
+
+
 def _run_and_show(recipe: Any) -> None:  # noqa: ANN401
     from miniplm.pipeline import run as run_road
 

@@ -20,9 +20,10 @@ from miniplm.manifest import Outcome
 from miniplm.runtime.buffers import Buffers
 from miniplm.runtime.executors import Executor, threads
 from miniplm.runtime.progress import progress
-from miniplm.selection.tables import Selected, read_selection
+from miniplm.selection.tables import EXTRA_FIELDS, Selected, read_selection
 
 SHARDS_FOLDER = "shards"
+_SCORE_COLUMN = "difference_score"
 _BLOCK_IDS = 1 << 19
 """Ids copied at a time: a megabyte, which is in the cache when it is hashed and written."""
 _BUFFERS = Buffers()
@@ -84,8 +85,8 @@ def _export_shard(task: _Task) -> tuple[int, int]:
         places = _kept_places(shard, selected, task.selection)
         order = np.argsort(places)
         places = places[order]
-        sidecar = shard.sidecar.take(places)
-        sidecar = sidecar.append_column("difference_score", pa.array(selected.scores[order]))
+        sidecar = _unscored(shard.sidecar).take(places)
+        sidecar = sidecar.append_column(_SCORE_COLUMN, pa.array(selected.scores[order]))
         for name, values in selected.extra.items():
             sidecar = sidecar.append_column(name, pa.array(values[order]))
         write_shard(
@@ -99,6 +100,12 @@ def _export_shard(task: _Task) -> tuple[int, int]:
         )
     written = Shard(target)
     return len(written), written.num_ids
+
+
+def _unscored(sidecar: pa.Table) -> pa.Table:
+    """A sidecar without what an earlier selection said, as one that left out duplicates."""
+    said = {_SCORE_COLUMN, *(field.name for field in EXTRA_FIELDS)}
+    return sidecar.select([name for name in sidecar.column_names if name not in said])
 
 
 def _kept_places(shard: Shard, selected: Selected, path: Path) -> NDArray[np.int64]:

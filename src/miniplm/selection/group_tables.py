@@ -1,0 +1,62 @@
+"""Group tables: one Parquet file per token shard, with the columns sequence_id and `group`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from miniplm.data.parquet import ColumnFile, write_parquet
+from miniplm.errors import ArtefactError
+
+GROUP_SCHEMA = pa.schema(
+    [
+        pa.field("sequence_id", pa.int64(), nullable=False),
+        pa.field("group", pa.int32(), nullable=False),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups of the rows of a shard.
+
+    Args:
+        sequence_ids: `[rows]`, in the shard's order.
+        groups: Number of each row's group, `[rows]`.
+    """
+
+    sequence_ids: NDArray[np.int64]
+    groups: NDArray[np.int32]
+
+
+def write_groups(path: Path, found: Groups, origin: dict[str, Any]) -> None:
+    """Write the groups of one shard atomically; `origin` names its `shard_hash`."""
+    columns = [pa.array(found.sequence_ids), pa.array(found.groups)]
+    write_parquet(path, pa.Table.from_arrays(columns, schema=GROUP_SCHEMA), origin)
+
+
+def is_grouped(path: Path, origin: dict[str, Any]) -> bool:
+    """Whether the file is there and follows from exactly this."""
+    try:
+        return path.exists() and ColumnFile(path).metadata == origin
+    except ArtefactError:
+        return False
+
+
+def read_groups(path: Path, shard_hash: str) -> Groups:
+    """The groups of a shard's rows.
+
+    Raises:
+        ArtefactError: The file is missing or damaged, or belongs to another shard.
+    """
+    file = ColumnFile(path)
+    found = str(file.metadata.get("shard_hash"))
+    if found != shard_hash:
+        raise ArtefactError(
+            f"{path}: holds groups of another token shard (hash {found[:12]}, expected "
+            f"{shard_hash[:12]}). Group these shards again."
+        )
+    return Groups(file.sequence_ids(), file.array("group"))
