@@ -171,6 +171,14 @@ def token_bytes(tokenizer: "PreTrainedTokenizerBase") -> list[bytes]:
     return texts
 
 
+def stands_for_bytes(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Whether `token_bytes` is exact, and what the ids of a text spell is that text.
+
+    So it is for byte-level BPE and for SentencePiece with byte fallback.
+    """
+    return _piece_reader(tokenizer.backend_tokenizer) is not None
+
+
 def _piece_reader(backend: Any) -> Any:  # noqa: ANN401  (a function or None)
     decoder = backend.decoder
     kinds = _component_types(json.loads(decoder.__getstate__()) if decoder else None)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from miniplm.data.loader import SequenceStore
 from miniplm.data.parquet import ColumnFile, places_of
-from miniplm.data.shards import Shard
+from miniplm.data.shards import Shard, scored_hash
 from miniplm.errors import ArtefactError
 from miniplm.scoring.tables import TOKENS_COLUMN, ScoreInfo, open_scores, read_score_info
 from miniplm.selection.difference import Normalization, normalized_log_prob, score_columns
@@ -95,7 +95,7 @@ class ScoreTables:
     def _table(self, shard: Shard, role: Role) -> tuple[ColumnFile, NDArray[np.int64]]:
         """A shard's score table, and where in it the rows of the shard are."""
         path = self._path(shard, role)
-        table = open_scores(path, _scored_hash(shard))
+        table = open_scores(path, scored_hash(shard))
         places = places_of(shard.sequence_ids, table.sequence_ids())
         if places is None:
             raise ArtefactError(
@@ -141,10 +141,3 @@ class TeacherTokenLosses:
             begin, end = self._ends[index], self._ends[index + 1]
             row[: end - begin] = -self._log_probs[begin:end]
         return torch.from_numpy(losses_BT)
-
-
-def _scored_hash(shard: Shard) -> str:
-    """Hash of the shard that was scored: this one, or the one it was exported from."""
-    origin = ColumnFile(shard.prefix.with_suffix(".parquet")).origin
-    exported_from = (origin or {}).get("shard_hash") if isinstance(origin, dict) else None
-    return str(exported_from or shard.info.shard_hash)
