@@ -290,7 +290,7 @@ def test_tokenizers_whose_ids_are_no_bytes_are_refused(tmp_path, tokenizers):
         tmp_path / "w"
     )
     pack(tmp_path / "old", tokenizers["bytes 300"])
-    with pytest.raises(ModelError, match=r"Export the corpus as text .* and tokenise those"):
+    with pytest.raises(ModelError, match=r"Tokenise the documents afresh instead"):
         retokenize_corpus(
             tmp_path / "old", tokenizers["bytes 300"], tmp_path / "w", LONG, tmp_path / "new"
         )

@@ -13,7 +13,7 @@ from miniplm.data.packing import MIN_ROW_IDS
 from miniplm.export.row_text import RowText, RowTexts
 
 LongRows = Literal["cut", "split"]
-"""What is done with rows that become too long: their end is cut off, or they are split into several,
+"""What is done with rows that become too long: their end is cut off, or they are split into more,
 each of which begins with the last id of the one before, so that every id is predicted once."""
 
 

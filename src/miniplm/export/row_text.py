@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from miniplm.data.encoders import Encoder, TokenizersEncoder
 from miniplm.data.shards import Shard
-from miniplm.data.tokenizer import stands_for_bytes, token_bytes
-from miniplm.errors import ArtefactError, ModelError
+from miniplm.data.tokenizer import check_stands_for_bytes, token_bytes
+from miniplm.errors import ArtefactError
 from miniplm.export.text import split_at_eos
 
 if TYPE_CHECKING:
@@ -60,13 +60,7 @@ class RowText:
     def __init__(
         self, tokenizer: "PreTrainedTokenizerBase", encoder: Encoder | None = None
     ) -> None:
-        if not stands_for_bytes(tokenizer):
-            raise ModelError(
-                f"the tokenizer {tokenizer.name_or_path!r} is neither byte-level nor has it a byte "
-                "fallback, so its ids do not stand for the bytes of a text and rows cannot be "
-                "turned into text and back. Export the corpus as text (export.text) or take the "
-                "original documents, and tokenise those."
-            )
+        check_stands_for_bytes(tokenizer)
         self._name = tokenizer.name_or_path
         self.eos_id = int(tokenizer.eos_token_id)
         self._bytes_V = token_bytes(tokenizer)

@@ -282,6 +282,9 @@ class _Collector:
             counts = self.manifests[f"select/{name}"].counts
             if counts["not_comparable"]:
                 dropped[f"sequences: nothing to compare ({name})"] = counts["not_comparable"]
+        for name, manifest in self.manifests.items():
+            if _kind(name) == "retokenize" and (cut := manifest.counts.get("cut_ids")):
+                dropped[f"tokens: rows that became too long ({name})"] = cut
         return dropped
 
 

@@ -1,4 +1,4 @@
-"""The corpora of a run: refined ones, and text that the teacher writes."""
+"""The corpora of a run: refined ones, text that the teacher writes, and other tokens of both."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -7,7 +7,8 @@ from miniplm.export.config import TextForm
 from miniplm.export.exporter import SHARDS_FOLDER, export_corpus
 from miniplm.manifest import Outcome
 from miniplm.recipe import CANDIDATES, Recipe
-from miniplm.road.models import Models
+from miniplm.road.models import Models, token_bytes
+from miniplm.road.retokenized import Retokenized
 from miniplm.road.step import TEXT, Corpus, Step
 from miniplm.road.steps import Steps
 from miniplm.road.tokenized import Tokenized
@@ -37,6 +38,7 @@ class Corpora:
         self._corpora = {CANDIDATES: tokenized.candidates}
         self._corpora |= {name: self._add_selection(name) for name in recipe.selections}
         self._corpora |= {name: self._add_generation(name) for name in recipe.generations}
+        self._corpora |= Retokenized(recipe, steps, tokenized, self._corpora).corpora
 
     def __getitem__(self, name: str) -> Corpus:
         return self._corpora[name]
@@ -72,7 +74,9 @@ class Corpora:
         )
         if recipe.export.text is not None:
             self._add_text(name, exported, recipe.export.text)
-        return Corpus(exported, exported.folder / SHARDS_FOLDER, f"the refined corpus {name!r}")
+        return tokenized.corpus(
+            exported, exported.folder / SHARDS_FOLDER, f"the refined corpus {name!r}"
+        )
 
     def _add_text(self, name: str, exported: Step, form: TextForm) -> None:
         """The text of a refined corpus."""
@@ -102,7 +106,7 @@ class Corpora:
 
             scorer = models.load("teacher", recipe.scoring.dtype)
             return generate_corpus(
-                scorer, prompts.shards, models.token_bytes(), config, folder, recipe.seed
+                scorer, prompts.shards, token_bytes(prompts.tokenizer), config, folder, recipe.seed
             )
 
         step = self._steps.add(
@@ -117,4 +121,6 @@ class Corpora:
             work,
             self._tokenized.inputs_of(prompts),
         )
-        return Corpus(step, step.folder / SHARDS_FOLDER, f"text that the teacher wrote ({name!r})")
+        return self._tokenized.corpus(
+            step, step.folder / SHARDS_FOLDER, f"text that the teacher wrote ({name!r})"
+        )

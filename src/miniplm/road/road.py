@@ -15,8 +15,8 @@ from miniplm.model import Dtype, ModelConfig
 from miniplm.recipe import CANDIDATES, Recipe, ScorerConfig, StudentConfig
 from miniplm.recipe_text import recipe_yaml
 from miniplm.road.corpora import Corpora
-from miniplm.road.models import Models
-from miniplm.road.step import Step
+from miniplm.road.models import Models, token_bytes
+from miniplm.road.step import HELD_OUT, Corpus, Step
 from miniplm.road.steps import Steps
 from miniplm.road.tokenized import Tokenized
 from miniplm.training.config import TAUGHT
@@ -133,7 +133,8 @@ class Road:
         recipe = self.recipe
         training = recipe.student_training(name)
         corpora = [(self._corpora[corpus], share) for corpus, share in config.corpora.items()]
-        needs = {"tokenize": self._tokenized.step}
+        read = self._read_by(name)
+        needs = self._held_out(read)
         needs |= {f"corpus/{corpus}": self._corpora[corpus].step for corpus in config.corpora}
         capture = self._captures.get(training.capture or "")
         if training.method == "sparse_kd" and capture:
@@ -166,8 +167,8 @@ class Road:
             return TrainInputs(
                 corpora={corpus.shards: share for corpus, share in corpora},
                 corpus=" and ".join(corpus.words for corpus, _ in corpora),
-                tokenizer=self._tokenized.tokenizer,
-                held_out=self._tokenized.split("held_out"),
+                tokenizer=read.tokenizer,
+                held_out=read.held_out,
                 held_out_sequences=recipe.evaluation.held_out_sequences_while_training,
                 scores=ScoreTables(folders, normalization) if weighted else None,
                 captured=capture.folder if capture else None,
@@ -186,7 +187,7 @@ class Road:
             return score_shards(
                 scorer,
                 self._tokenized.split(CANDIDATES),
-                self._models.token_bytes(),
+                token_bytes(self._tokenized.tokenizer),
                 scoring,
                 folder,
             )
@@ -227,7 +228,7 @@ class Road:
         )
 
     def _add_evaluation(self, name: str) -> Step:
-        evaluation = self.recipe.evaluation
+        evaluation, read = self.recipe.evaluation, self._read_by(name)
 
         def work(folder: Path) -> Outcome:
             from miniplm.evaluation.held_out import evaluate_model
@@ -235,8 +236,8 @@ class Road:
             scorer = self._models.load(name, evaluation.dtype)
             return evaluate_model(
                 scorer,
-                self._tokenized.split("held_out"),
-                self._models.token_bytes(),
+                read.held_out,
+                token_bytes(read.tokenizer),
                 folder,
                 self.recipe.scoring.memory_gb,
             )
@@ -244,9 +245,20 @@ class Road:
         return self._steps.add(
             f"evaluate/{name}",
             {"dtype": evaluation.dtype, **self._models.identity(name)},
-            self._models.needed(name, {"tokenize": self._tokenized.step}),
+            self._models.needed(name, self._held_out(read)),
             work,
         )
+
+    def _read_by(self, model: str) -> Corpus:
+        """A corpus with the tokens that a model reads."""
+        student = self.recipe.students.get(model)
+        return self._corpora[next(iter(student.corpora)) if student else CANDIDATES]
+
+    def _held_out(self, read: Corpus) -> dict[str, Step]:
+        """What a step needs for held-out text with the tokens of a corpus."""
+        tokenize = self._tokenized.step
+        retokenized = read.held_out_step is not tokenize
+        return {"tokenize": tokenize} | ({HELD_OUT: read.held_out_step} if retokenized else {})
 
     def _add_report(self, evaluations: Sequence[Step]) -> None:
         def work(folder: Path) -> Outcome:

@@ -14,6 +14,10 @@ def _origin(recipe: Recipe, name: str) -> str:
     words = {CANDIDATES: "all candidates"}
     words |= {corpus: f"selection {corpus!r}" for corpus in recipe.selections}
     words |= {corpus: f"generation {corpus!r}" for corpus in recipe.generations}
+    words |= {
+        name: f"{words[config.corpus]}, retokenised"
+        for name, config in recipe.retokenizations.items()
+    }
     parts = [words[corpus] for corpus in student.corpora]
     if len(parts) > 1:
         shares = student.corpora.values()

@@ -10,6 +10,12 @@ TEXT = "text"
 """First part of the names of steps that write a corpus as text."""
 
 
+HELD_OUT = "held_out"
+"""First part of the names of steps that retokenise the held-out text."""
+
+_SUBCOMMANDS = {TEXT: "export", HELD_OUT: "retokenize"}
+
+
 @dataclass(frozen=True)
 class Step:
     """One stage of a run.
@@ -35,7 +41,7 @@ class Step:
     def kind(self) -> str:
         """The subcommand that runs it."""
         first = self.name.partition("/")[0]
-        return "export" if first == TEXT else first
+        return _SUBCOMMANDS.get(first, first)
 
     @property
     def instance(self) -> str:
@@ -56,8 +62,14 @@ class Corpus:
         step: Makes them.
         shards: Their folder.
         words: What they are.
+        tokenizer: Folder of their tokenizer.
+        held_out: Folder of the held-out text in its tokens.
+        held_out_step: Makes that.
     """
 
     step: Step
     shards: Path
     words: str
+    tokenizer: Path
+    held_out: Path
+    held_out_step: Step

@@ -7,7 +7,7 @@ from miniplm.data.tokenization import TOKENIZER_FOLDER, TokenizationConfig, toke
 from miniplm.manifest import StageSpec
 from miniplm.model import ModelConfig
 from miniplm.recipe import CANDIDATES, Recipe
-from miniplm.road.step import Corpus
+from miniplm.road.step import Corpus, Step
 from miniplm.road.steps import Steps
 
 _SECTIONS = ("corpus", "held_out_corpus", "splits", "tokenizer", "packing", "seed")
@@ -52,7 +52,11 @@ class Tokenized:
     @property
     def candidates(self) -> Corpus:
         """All sequences that are scored."""
-        return Corpus(self.step, self.split(CANDIDATES), "all candidates")
+        return self.corpus(self.step, self.split(CANDIDATES), "all candidates")
+
+    def corpus(self, step: Step, shards: Path, words: str) -> Corpus:
+        """A corpus with this tokenizer."""
+        return Corpus(step, shards, words, self.tokenizer, self.split("held_out"), self.step)
 
     def inputs_of(self, corpus: Corpus) -> dict[str, str]:
         """Fingerprints of what a step on a corpus reads, which is no held-out text."""

@@ -78,11 +78,6 @@ class ScoreTables:
             )
         return table.table([TOKENS_COLUMN])[TOKENS_COLUMN].combine_chunks().take(pa.array(places))
 
-    def num_bytes(self, store: SequenceStore) -> NDArray[np.float64]:
-        """Bytes of text that the teacher was scored on, `[M]`. Raises what `losses` raises."""
-        found = [self._columns(shard, "teacher", ["num_bytes"])[0] for shard in store.shards]
-        return np.concatenate(found).astype(np.float64)
-
     def _log_probs(self, shard: Shard, role: Role) -> NDArray[np.float64]:
         columns = self._columns(shard, role, score_columns(self.normalization))
         return normalized_log_prob(columns, self.normalization)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from miniplm.data.loader import SequenceStore
-from miniplm.data.tokenizer import load_tokenizer
+from miniplm.data.tokenizer import load_tokenizer, put_no_marks
 from miniplm.errors import ConfigError
 from miniplm.manifest import Outcome, write_atomically
 from miniplm.model import (
@@ -69,6 +69,7 @@ def train_model(
     seed = seed if training.seed is None else training.seed
     feed = make_feed(inputs, training, seed)
     tokenizer = load_tokenizer(inputs.tokenizer)
+    put_no_marks(tokenizer)
     store = feed.store
     shape = model_config(config, store.vocab_size, store.max_length)
     size = model_size(shape, store.max_length)
