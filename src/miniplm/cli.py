@@ -116,8 +116,9 @@ def plan(recipe: Path, overrides: tuple[str, ...]) -> None:
     default="small",
     show_default=True,
     help="small: your own text, all models trained on the spot. demo: what `miniplm demo` runs. "
-    "methods: every way to train a student, side by side. paper: Qwen1.5-1.8B as teacher, "
-    "students of 200M to 1.2B.",
+    "methods: every way to train a student, side by side. cross_family: students of other families "
+    "and another tokenizer. paper: Qwen1.5-1.8B as teacher, students of 200M to 1.2B. "
+    "paper_cross_family: the paper's Llama 3.1 and Mamba students.",
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="File to write; default: print."
