@@ -17,7 +17,7 @@ TEXTS = [
     "Broken before: \ufffd and \ufffd\ufffd, kept as they are.",
     " begins with a space.  And two.   And three. Ends with spaces   ",
     "  begins with two\n\n   indented\n\tand tabbed",
-    "<|endoftext|> is text here, and so are </s>, <s>, <unk> and <0x0A>; ▁ and Ġ too.",
+    "<|endoftext|> is text here, and so are </s>, <s>, <unk> and <0x0A>; Ġ too.",
     "e\u0301 é ﬁ Å \u212b İ ß Ω \u00a0 \u3000 \u200b \ufeff \U0010ffff",
     "x",
     "\n",
@@ -77,7 +77,12 @@ def pack(folder, tokenizer_folder, texts=TEXTS, *, max_length=24, per_shard=1000
     packer = DomainPacker(table.ends_sentence_V, table.eos_id, max_length)
     for number, ids in enumerate(TokenizersEncoder(tokenizer)(texts).split()):
         assert packer.add(ids, number) is None  # a block is not full
-    rows = packer.flush()
+    write_packed(folder, packer.flush(), table, max_length, per_shard, scores=scores)
+    return folder
+
+
+def write_packed(folder, rows, table, max_length, per_shard=1000, *, scores=False):
+    """Token shards of packed rows; the source of number i is `doc-i`."""
     ids = np.split(rows.ids_N, np.cumsum(rows.lengths_R)[:-1])
     ends = np.cumsum(rows.num_sources_R)
     sources = np.split(rows.sources_S, ends[:-1])
@@ -97,4 +102,3 @@ def pack(folder, tokenizer_folder, texts=TEXTS, *, max_length=24, per_shard=1000
             folder / f"data_{number}", ids[part], sidecar,
             vocab_size=table.vocab_size, eos_id=table.eos_id, max_length=max_length,
         )  # fmt: skip
-    return folder
