@@ -143,7 +143,9 @@ def test_a_second_run_skips_everything_and_a_plan_counts_the_tokens(finished):
 
 
 def test_a_plan_before_anything_is_done(corpus_folder, tmp_path, tokenizer):
-    recipe = make_recipe(content(corpus_folder, tmp_path, tokenizer), "test")
+    made = content(corpus_folder, tmp_path, tokenizer)
+    made["students"] = {"llama-plain": made["students"]["llama-plain"]}
+    recipe = make_recipe(made, "test")
     plan = {step.name: step for step in make_plan(recipe).steps}
     tokens = {name: plan[f"retokenize/{name}"].num_tokens for name in recipe.retokenizations}
     assert 0 < tokens["refined-new"] == tokens["plain-new"] / 2

@@ -1,4 +1,5 @@
 import json
+import pickle
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from miniplm.export.corpus_tokenizer import corpus_texts, make_tokenizer
 from miniplm.export.retokenize import retokenize_corpus
 from miniplm.export.row_text import RowText
 from miniplm.export.text import split_at_eos
-from miniplm.runtime.executors import processes, serial, threads
+from miniplm.runtime.executors import threads
 
 LONG = 10_000
 KINDS = {
@@ -220,7 +221,14 @@ def test_the_letter_that_pieces_write_for_a_space_becomes_one(tmp_path, tokenize
     assert decoded(load_tokenizer(tokenizers["pieces, space first"]), rows(after)[0]) == ["a b"]
 
 
-@pytest.mark.parametrize("executor", [serial, threads, processes])
+def pickled(function, tasks):
+    """What another process would get and give."""
+    for task in tasks:
+        there = pickle.loads(pickle.dumps((function, task)))
+        yield pickle.loads(pickle.dumps(there[0](there[1])))
+
+
+@pytest.mark.parametrize("executor", [threads, pickled])
 def test_workers_do_not_change_a_byte(tmp_path, tokenizers, executor):
     pack(tmp_path / "old", tokenizers["bytes 300"], per_shard=12)
     args = (tmp_path, tokenizers, "bytes 300", "bytes 420")

@@ -112,6 +112,5 @@ def test_the_hard_texts_are_in_the_rows(tokenizers, documents, tmp_path):
         "\x1b[0m",
         "<|endoftext|>",
         "\ufffd\ufffd",
-        SPACE,
     )
     assert [wanted for wanted in hard if wanted not in text] == []
