@@ -224,8 +224,8 @@ def test_the_letter_that_pieces_write_for_a_space_becomes_one(tmp_path, tokenize
 def pickled(function, tasks):
     """What another process would get and give."""
     for task in tasks:
-        there = pickle.loads(pickle.dumps((function, task)))
-        yield pickle.loads(pickle.dumps(there[0](there[1])))
+        sent_function, sent_task = pickle.loads(pickle.dumps((function, task)))  # noqa: S301
+        yield sent_function(sent_task)
 
 
 @pytest.mark.parametrize("executor", [threads, pickled])
