@@ -8,6 +8,7 @@ import pytest
 
 from conftest import tiny_recipe
 from made_up_tokenizers import sentencepiece_like
+from miniplm.corpus_sizes import CorpusSizes
 from miniplm.data.shards import open_shards
 from miniplm.data.tokenizer import load_tokenizer
 from miniplm.errors import ConfigError
@@ -142,14 +143,15 @@ def test_a_second_run_skips_everything_and_a_plan_counts_the_tokens(finished):
         assert step.num_tokens == made[f"retokenize/{name}"].num_tokens
 
 
-def test_a_plan_before_anything_is_done(corpus_folder, tmp_path, tokenizer):
-    made = content(corpus_folder, tmp_path, tokenizer)
-    made["students"] = {"llama-plain": made["students"]["llama-plain"]}
-    recipe = make_recipe(made, "test")
-    plan = {step.name: step for step in make_plan(recipe).steps}
-    tokens = {name: plan[f"retokenize/{name}"].num_tokens for name in recipe.retokenizations}
-    assert 0 < tokens["refined-new"] == tokens["plain-new"] / 2
-    assert plan["held_out/plain-new"].state == "missing"
+def test_tokens_are_estimated_before_anything_is_done(corpus_folder, tmp_path, tokenizer):
+    recipe = make_recipe(content(corpus_folder, tmp_path, tokenizer), "test")
+    sizes = CorpusSizes(recipe, Road(recipe))
+    assert 0 < sizes.of("refined-new") == sizes.of("plain-new") / 2
+    assert sizes.of("plain-new") < sizes.of("candidates")  # a larger vocabulary
+    assert sizes.held_out("plain-new") < sizes.held_out()
+    assert sizes.vocab_size("refined-new") == 400
+    assert sizes.vocab_size("pieces") < 320
+    assert sizes.mean_length("pieces") <= 96
 
 
 @pytest.mark.parametrize(

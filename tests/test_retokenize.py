@@ -189,7 +189,7 @@ def test_rows_that_are_split_are_predicted_token_by_token_once(tmp_path, tokeniz
         parts += row[1:].tolist() if parts else row.tolist()
     assert list(joined.values()) == [row.tolist() for row in rows(whole)]
     assert outcome.counts["split_sequences"] > 0
-    assert "cut_ids" not in outcome.counts
+    assert outcome.counts["cut_ids"] == 0
 
 
 def test_what_the_tokenizer_changes_is_counted_with_the_reason(tmp_path, tokenizers, caplog):
@@ -338,10 +338,7 @@ def test_a_tokenizer_is_trained_on_the_text_of_the_rows(tmp_path, tokenizers):
 
 def test_counts_are_kept_beside_the_shards(tmp_path, tokenizers):
     outcome, _, _ = retokenize(tmp_path, tokenizers, "bytes 300", "bytes 420")
-    kept = json.loads((tmp_path / "new/counts/data_0.json").read_text())
-    assert {name: count for name, count in kept.items() if count} == {
-        name: count for name, count in outcome.counts.items() if count
-    }
+    assert json.loads((tmp_path / "new/counts/data_0.json").read_text()) == outcome.counts
 
 
 @settings(max_examples=60, deadline=None)

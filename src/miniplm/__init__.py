@@ -32,6 +32,7 @@ _PUBLIC = {
     "score_with_models": "miniplm.scoring.scorer",
     "select_sequences": "miniplm.selection.selector",
     "export_corpus": "miniplm.export.exporter",
+    "retokenize_corpus": "miniplm.export.retokenize",
     "generate_corpus": "miniplm.generation.generator",
     "capture_shards": "miniplm.scoring.capture",
     "train_model": "miniplm.training.student",

@@ -94,7 +94,7 @@ def retokenize_corpus(
     """Write `folder/shards/data_N.*` and `folder/counts/data_N.json`.
 
     The text of every row is compared with what its new ids spell; what differs is counted, with
-    the reason. That takes a small part of the time that encoding takes.
+    the reason. That takes about a quarter of the time of the work (docs/families.md).
 
     Args:
         shards_folder: Token shards.

@@ -17,6 +17,13 @@ LongRows = Literal["cut", "split"]
 each of which begins with the last id of the one before, so that every id is predicted once."""
 
 
+COUNTED = (
+    "sequences_in", "ids_in", "replaced_characters", "ids_encoded", "bytes_encoded", "too_short",
+    "cut_sequences", "cut_ids", "cut_bytes", "split_sequences",
+)  # fmt: skip
+"""What is counted always; pieces that came out as another text are, by reason, where there are."""
+
+
 @dataclass(frozen=True)
 class NewRow:
     """A row of the other tokenizer.
@@ -55,13 +62,11 @@ def retokenize_rows(
     """
     texts = [old.decode(row) for row in rows]
     made: list[NewRow] = []
-    counts: Counter[str] = Counter(
-        sequences_in=len(rows),
-        ids_in=sum(map(len, rows)),
-        replaced_characters=sum(text.num_replaced for text in texts),
-    )
+    counts: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
+    counts["sequences_in"], counts["ids_in"] = len(rows), sum(map(len, rows))
+    counts["replaced_characters"] = sum(text.num_replaced for text in texts)
     for place, (text, pieces) in enumerate(zip(texts, new.encode(texts), strict=True)):
-        counts += different_pieces(new, text, pieces)
+        counts.update(different_pieces(new, text, pieces))
         ids = new.joined(pieces, is_closed=text.is_closed)
         counts["ids_encoded"] += len(ids)
         counts["bytes_encoded"] += int(new.num_bytes_V[ids].sum())
