@@ -76,7 +76,7 @@ def test_mistakes_get_one_plain_message(tmp_path):
 
 def test_a_missing_recipe_and_an_unknown_preset():
     assert "no such file" in call("run", "nowhere.yaml").output
-    assert "choose one of demo, methods, paper, small" in call("init", "--preset", "x").output
+    assert "choose one of demo, methods, cross_fam" in call("init", "--preset", "x").output
 
 
 def test_plan_and_stage_commands(corpus_folder, tmp_path):

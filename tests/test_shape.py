@@ -15,7 +15,7 @@ ROAD = (
     "errors config manifest stage_runner model model_checks model_size runtime data scoring "
     "selection export generation "
     "training evaluation scaling report recipe presets recipe_text road preflight pipeline "
-    "publishing calibration planning cli __main__"
+    "publishing corpus_sizes calibration planning cli __main__"
 ).split()
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py")
 

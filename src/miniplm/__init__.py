@@ -34,6 +34,7 @@ _PUBLIC = {
     "select_sequences": "miniplm.selection.selector",
     "describe_selection": "miniplm.selection.effects",
     "export_corpus": "miniplm.export.exporter",
+    "retokenize_corpus": "miniplm.export.retokenize",
     "generate_corpus": "miniplm.generation.generator",
     "capture_shards": "miniplm.scoring.capture",
     "train_model": "miniplm.training.student",

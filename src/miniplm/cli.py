@@ -119,8 +119,9 @@ def plan(recipe: Path, overrides: tuple[str, ...]) -> None:
     default="small",
     show_default=True,
     help="small: your own text, all models trained on the spot. demo: what `miniplm demo` runs. "
-    "methods: every way to train a student, side by side. paper: Qwen1.5-1.8B as teacher, "
-    "students of 200M to 1.2B.",
+    "methods: every way to train a student, side by side. cross_family: students of other families "
+    "and another tokenizer. paper: Qwen1.5-1.8B as teacher, students of 200M to 1.2B. "
+    "paper_cross_family: the paper's Llama 3.1 and Mamba students.",
 )
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="File to write; default: print."
@@ -174,6 +175,9 @@ for _kind, _summary in {
     "describe": "Measure what selection did to domains, text and diversity.",
     "export": "Write the refined corpora as token shards, and as text if asked for.",
     "generate": "Let the teacher write text to train on (SeqKD).",
+    "retokenize": "Turn corpora into tokens of another tokenizer, for students of other families. "
+    "Where the documents are still there, tokenising them afresh (a run of its own, or export.text "
+    "and that text as corpus) loses nothing, not even the end of rows that become too long here.",
     "capture": "Store the teacher's probabilities beside a corpus (sparse KD).",
     "train": "Train the students, and a teacher or reference that starts from scratch.",
     "evaluate": "Measure all models on held-out text.",

@@ -46,6 +46,8 @@ _LOGIT_CHANGES = (
 )  # fmt: skip
 _FIELDS_BY_LAYER = ("layer_types", "mlp_layer_types")
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
+EXPERT_FAMILIES = ("qwen2_moe", "qwen3_moe", "mixtral", "olmoe")
+"""Mixtures of experts that are counted and trained rightly: softmax routers of this one kind."""
 
 
 class ShapeConfig(Config):
@@ -222,7 +224,8 @@ def refuse_unsupported(config: "PretrainedConfig") -> None:
     """Refuse families that would be scored, trained or counted wrongly.
 
     Raises:
-        ValueError: Logits are changed behind the output layer, or there are experts.
+        ValueError: Logits are changed behind the output layer, or there are experts of a kind
+            that we do not know.
     """
     for name in _LOGIT_CHANGES:
         if getattr(config, name, None) not in (None, 1, 1.0):
@@ -231,10 +234,11 @@ def refuse_unsupported(config: "PretrainedConfig") -> None:
                 f"({name} = {getattr(config, name)}), which is not supported yet"
             )
     for name in _EXPERTS:
-        if (getattr(config, name, None) or 0) > 1:
+        if (getattr(config, name, None) or 0) > 1 and config.model_type not in EXPERT_FAMILIES:
             raise ValueError(
                 f"the family {config.model_type} is a mixture of experts ({name} = "
-                f"{getattr(config, name)}), which is not supported yet"
+                f"{getattr(config, name)}) of a kind that is not supported yet; supported are "
+                f"{', '.join(EXPERT_FAMILIES)}"
             )
 
 
@@ -359,6 +363,20 @@ def hidden_states(model: "PreTrainedModel", input_ids_BT: "torch.Tensor") -> "to
     output = model.base_model(input_ids=input_ids_BT, use_cache=False)
     states: torch.Tensor = output.last_hidden_state
     return states
+
+
+def num_experts(model: "PreTrainedModel") -> int:
+    """Experts of a layer; 0 where the model is no mixture of experts."""
+    return int(getattr(model.config, "num_experts", 0) or 0)
+
+
+def routed_hidden_states(
+    model: "PreTrainedModel", input_ids_BT: "torch.Tensor"
+) -> "tuple[torch.Tensor, tuple[torch.Tensor, ...]]":
+    """As `hidden_states`, with what each router of a mixture of experts gives, `[B * T, E]`."""
+    output = model.base_model(input_ids=input_ids_BT, use_cache=False, output_router_logits=True)
+    states: torch.Tensor = output.last_hidden_state
+    return states, output.router_logits
 
 
 def output_layer(model: "PreTrainedModel") -> tuple["torch.Tensor", "torch.Tensor | None"]:

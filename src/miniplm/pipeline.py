@@ -18,8 +18,8 @@ from miniplm.runtime.team import Team
 from miniplm.stage_runner import run_stage
 
 KINDS = (
-    "tokenize", "train", "score", "select", "describe", "export", "generate", "capture", "evaluate",
-    "report",
+    "tokenize", "train", "score", "select", "describe", "export", "generate", "retokenize",
+    "capture", "evaluate", "report",
 )  # fmt: skip
 RECIPE_NAME = "used_recipe.yaml"
 _SUPERSEDED = "superseded"

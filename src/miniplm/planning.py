@@ -6,7 +6,6 @@ counted from the shapes. Hours come from doing each kind of work for a moment on
 beside that and taken from constants.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -14,12 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from miniplm.calibration import Calibration
-from miniplm.data.documents import CorpusConfig, estimate_bytes, token_sources
+from miniplm.corpus_sizes import CorpusSizes, bytes_per_token
+from miniplm.data.documents import estimate_bytes
 from miniplm.data.shards import ids_dtype
 from miniplm.data.text_costs import text_costs
-from miniplm.data.token_corpus import count_tokens
 from miniplm.data.tokenizer import load_configured_tokenizer
-from miniplm.generation.config import GenerationConfig, num_new_tokens
 from miniplm.generation.cost import generation_cost
 from miniplm.manifest import read_manifest
 from miniplm.model import Dtype, ModelConfig, model_config, released_config
@@ -55,6 +53,7 @@ _MOST_DESCRIBED_TOKENS = 8e6
 _DESCRIBING_BYTES_PER_TOKEN = 90
 
 _EXPORTED_BYTES_PER_SECOND = 300e6
+_RETOKENIZED_PER_SECOND = 1e6
 _DISK_BYTES_PER_SECOND = 500e6
 _FIT_SECONDS_PER_ROW = {"hidden": 3e-4, "ngrams": 2e-3}
 _PREDICTED_IDS_PER_SECOND = {"hidden": 100e6, "ngrams": 6e6}
@@ -130,23 +129,14 @@ def make_plan(recipe: Recipe) -> Plan:
     return _Planner(recipe).plan()
 
 
-def bytes_per_token(vocab_size: int) -> float:
-    """Rough bytes of mixed English and code behind a token of a byte-level BPE.
-
-    A straight line in log2 of the vocabulary, a rule of thumb: 2.6 bytes at 2,048 entries, 3.3 at
-    8,192, 4.2 at 50,257. Once the corpus is tokenised, its tokens are counted instead.
-    """
-    return max(1.0, 0.35 * math.log2(vocab_size) - 1.25)
-
-
 class _Planner:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.road = Road(recipe)
-        self._released_vocab_size: int | None = None
         self.warnings: list[str] = []
         self.calibration = Calibration(recipe.packing.max_length)
-        self.tokens = self._tokens_by_split()
+        self.corpora = CorpusSizes(recipe, self.road)
+        self.tokens = self.corpora.splits
         self.sizes: dict[str, ModelSize] = {}
 
     def plan(self) -> Plan:
@@ -161,55 +151,28 @@ class _Planner:
             "times are those of a moment of each kind of work on this machine, with nothing else "
             f"running (a bfloat16 matrix product: {self.calibration.rate / 1e12:.2f} TFLOP/s)",
         ]
-        if not self.tokens_are_counted:
+        if not self.corpora.are_counted:
             assumptions.append("tokens are estimated from the corpus's bytes; tokenise to know")
         return Plan(steps, self.warnings, assumptions)
 
-    def _tokens_by_split(self) -> dict[str, float]:
-        tokenize = self.road.step("tokenize")
-        self.tokens_are_counted = tokenize.is_complete
-        if tokenize.is_complete:
-            manifest = read_manifest(tokenize.folder)
-            assert manifest is not None
-            splits = manifest.facts["splits"]
-            return {split: float(counts["num_tokens"]) for split, counts in splits.items()}
-        per_token = bytes_per_token(self._vocab_size())
-        total = self._tokens_in(self.recipe.corpus, per_token)
-        shares = self.recipe.splits
-        tokens = {
-            "reference": total * shares.reference,
-            "teacher": total * shares.teacher,
-            "held_out": total * shares.held_out,
-        }
-        tokens["candidates"] = total - sum(tokens.values())
-        if self.recipe.held_out_corpus:
-            tokens["held_out"] = self._tokens_in(self.recipe.held_out_corpus, per_token)
-        return tokens
-
-    @staticmethod
-    def _tokens_in(corpus: CorpusConfig, per_token: float) -> float:
-        """Tokens in a corpus: counted where it is token shards, else estimated from its bytes."""
-        if corpus.source == "tokens":
-            return count_tokens(token_sources(corpus)) * corpus.share
-        return estimate_bytes(corpus) / per_token
-
-    def _vocab_size(self) -> int:
-        if self.recipe.tokenizer.name is None:
-            return self.recipe.tokenizer.vocab_size
-        if self._released_vocab_size is None:
-            self._released_vocab_size = len(load_configured_tokenizer(self.recipe.tokenizer))
-        return self._released_vocab_size
-
     def _size(self, name: str) -> ModelSize:
         if name not in self.sizes:
-            self.sizes[name] = model_size(self._shape(name), self.recipe.packing.max_length)
+            length = self.recipe.max_length_of(self._read_by(name))
+            self.sizes[name] = model_size(self._shape(name), length)
         return self.sizes[name]
+
+    def _read_by(self, model: str) -> str:
+        """A corpus with the tokens that a model reads."""
+        student = self.recipe.students.get(model)
+        return next(iter(student.corpora)) if student else CANDIDATES
 
     def _shape(self, name: str) -> "PretrainedConfig":
         recipe = self.recipe
         config: ModelConfig = recipe.students.get(name) or getattr(recipe, name)
         if config.from_scratch:
-            return model_config(config, self._vocab_size(), recipe.packing.max_length)
+            corpus = self._read_by(name)
+            vocab_size = self.corpora.vocab_size(corpus)
+            return model_config(config, vocab_size, recipe.max_length_of(corpus))
         return released_config(config)
 
     def _plan_step(self, step: Step) -> StepPlan:
@@ -237,6 +200,7 @@ class _Planner:
             "describe": self._description_cost,
             "export": self._export_cost,
             "generate": self._generation_cost,
+            "retokenize": self._retokenization_cost,
             "capture": self._capture_cost,
         }
         if step.kind not in by_kind:
@@ -262,6 +226,12 @@ class _Planner:
         load = _Load(size / _EXPORTED_BYTES_PER_SECOND)
         return _Cost(num_tokens, num_bytes=size, load=lambda: load)
 
+    def _retokenization_cost(self, name: str) -> _Cost:
+        num_tokens = self.corpora.of(name)
+        size = num_tokens * ids_dtype(self.corpora.vocab_size(name)).itemsize
+        load = _Load(num_tokens / _RETOKENIZED_PER_SECOND)
+        return _Cost(num_tokens, num_bytes=size, load=lambda: load)
+
     def _tokenize_cost(self, _: str) -> _Cost:
         size, num_tokens = estimate_bytes(self.recipe.corpus), sum(self.tokens.values())
         if self.recipe.corpus.source == "tokens":
@@ -279,7 +249,7 @@ class _Planner:
         return _Cost(num_tokens, num_bytes=on_disk, load=load, note=note)
 
     def _bytes_per_id(self) -> int:
-        return ids_dtype(self._vocab_size()).itemsize
+        return ids_dtype(self.corpora.vocab_size()).itemsize
 
     def _scoring_cost(self, name: str) -> _Cost:
         scoring, num_tokens = self.recipe.scoring, self.tokens[CANDIDATES]
@@ -320,7 +290,8 @@ class _Planner:
         )
 
     def _evaluation_cost(self, name: str) -> _Cost:
-        return self._forward_cost(name, self.tokens["held_out"], self.recipe.evaluation.dtype)
+        num_tokens = self.corpora.held_out(self._read_by(name))
+        return self._forward_cost(name, num_tokens, self.recipe.evaluation.dtype)
 
     def _forward_cost(self, name: str, num_tokens: float, dtype: Dtype) -> _Cost:
         size = self._size(name)
@@ -349,13 +320,13 @@ class _Planner:
         if config.tokenizer == "run":
             return 1.0
         own = len(load_configured_tokenizer(config))
-        return bytes_per_token(self._vocab_size()) / bytes_per_token(own)
+        return bytes_per_token(self.corpora.vocab_size()) / bytes_per_token(own)
 
     def _capture_cost(self, name: str) -> _Cost:
         config = self.recipe.captures[name]
-        num_tokens = self._corpus_tokens(config.corpus)
+        num_tokens = self.corpora.of(config.corpus)
         forward = self._forward_cost("teacher", num_tokens, self.recipe.scoring.dtype)
-        on_disk = config.most_bytes_per_token(self._vocab_size()) * num_tokens
+        on_disk = config.most_bytes_per_token(self.corpora.vocab_size()) * num_tokens
 
         def load() -> _Load:
             scoring = forward.load()
@@ -365,8 +336,8 @@ class _Planner:
 
     def _generation_cost(self, name: str) -> _Cost:
         config = self.recipe.generations[name]
-        num_rows, num_new = self._generated(config)
-        num_tokens = self._corpus_tokens(name)
+        num_rows, num_new = self.corpora.generated(config)
+        num_tokens = self.corpora.of(name)
         forward = self._forward_cost("teacher", num_rows * num_new, self.recipe.scoring.dtype)
         cost = generation_cost(self._size("teacher"))
         flops = num_rows * cost.flops(config.prompt_tokens, np.array([num_new]))
@@ -381,13 +352,6 @@ class _Planner:
             forward, num_tokens=num_tokens, flops=flops, num_bytes=on_disk, load=load, note=note
         )
 
-    def _generated(self, config: GenerationConfig) -> tuple[float, int]:
-        """Rows that are generated, and new tokens of each if no text ends early."""
-        length = self.recipe.packing.max_length
-        num_new = num_new_tokens(config.prompt_tokens, config.new_tokens, length, "generations")
-        num_rows = self._corpus_tokens(config.prompts) / length
-        return min(num_rows, (config.tokens or math.inf) / num_new), num_new
-
     def _state(self, step: Step) -> str:
         if step.is_complete:
             return "complete"
@@ -396,8 +360,8 @@ class _Planner:
     def _training_cost(self, name: str) -> _Cost:
         student = self.recipe.students.get(name)
         size, training = self._size(name), self._training(name)
-        num_tokens = self._budget_tokens(training, size)
-        num_rows = num_tokens / self._tokens_per_row(training)
+        num_tokens = self._budget_tokens(name, training, size)
+        num_rows = num_tokens / self._tokens_per_row(name, training)
         available = self._available_rows(student) if student else self._rows(self.tokens[name])
         per_param, epochs = num_tokens / size.num_params, num_rows / max(1.0, available)
         self._judge(name, "student" if student else name, per_param, epochs)
@@ -413,29 +377,19 @@ class _Planner:
     def _available_rows(self, student: StudentConfig) -> float:
         """Rows of training after which the first of the student's corpora has been seen once."""
         return min(
-            self._rows(self._corpus_tokens(corpus)) / share
+            self.corpora.of(corpus) / self.corpora.mean_length(corpus) / share
             for corpus, share in student.corpora.items()
         )
 
     def _rows(self, num_tokens: float) -> float:
         return num_tokens / self.recipe.packing.max_length
 
-    def _tokens_per_row(self, training: TrainingConfig) -> int:
-        """Tokens that a student is trained on for each row."""
-        length = self.recipe.packing.max_length
+    def _tokens_per_row(self, name: str, training: TrainingConfig) -> float:
+        """Tokens that a model is trained on for each row."""
         if training.method != "minillm":
-            return length
-        return training.on_policy.prompt_tokens + new_tokens(training, length) - 1
-
-    def _corpus_tokens(self, corpus: str) -> float:
-        if corpus == CANDIDATES:
-            return self.tokens[CANDIDATES]
-        if corpus in self.recipe.selections:
-            return self.tokens[CANDIDATES] * self.recipe.selections[corpus].ratio
-        generation = self.recipe.generations[corpus]
-        num_rows, num_new = self._generated(generation)
-        kept = generation.prompt_tokens - 1 if generation.keep_prompt else 0
-        return num_rows * (kept + num_new)
+            return self.corpora.mean_length(self._read_by(name))
+        num_new = new_tokens(training, self.recipe.packing.max_length)
+        return training.on_policy.prompt_tokens + num_new - 1
 
     def _training_flops(self, training: TrainingConfig, size: ModelSize) -> float:
         """FLOPs of training for a token."""
@@ -447,13 +401,13 @@ class _Planner:
     ) -> _Load:
         costs = self.calibration.training(self._shape(name), training)
         length = self.recipe.packing.max_length
-        steps = num_tokens / (training.global_batch_size * self._tokens_per_row(training))
+        steps = num_tokens / (training.global_batch_size * self._tokens_per_row(name, training))
         evaluations = (
             steps / training.eval_every_steps if training.eval_every_steps else EVALUATIONS
         )
         evaluated = min(
             self.recipe.evaluation.held_out_sequences_while_training * length,
-            self.tokens["held_out"],
+            self.corpora.held_out(self._read_by(name)),
         )
         taught = 0.0
         if training.method in TAUGHT:
@@ -496,11 +450,13 @@ class _Planner:
         training: TrainingConfig = getattr(self.recipe, name).training
         return training
 
-    def _budget_tokens(self, training: TrainingConfig, size: ModelSize) -> float:
+    def _budget_tokens(self, name: str, training: TrainingConfig, size: ModelSize) -> float:
         budget = training.budget
         if budget.tokens is not None:
             return float(budget.tokens)
         if budget.flops is not None:
             return budget.flops / self._training_flops(training, size)
         assert budget.steps is not None
-        return float(budget.steps * training.global_batch_size * self._tokens_per_row(training))
+        return float(
+            budget.steps * training.global_batch_size * self._tokens_per_row(name, training)
+        )

@@ -5,11 +5,12 @@ from functools import partial
 from pathlib import Path
 
 from miniplm.data.documents import corpus_fingerprint
+from miniplm.data.tokenizer import TokenizerConfig
 from miniplm.errors import ConfigError, MiniPLMError
 from miniplm.generation.config import num_new_tokens
 from miniplm.model import ModelConfig, model_config, released_config
 from miniplm.model_checks import check_shape
-from miniplm.recipe import Recipe, ScorerConfig
+from miniplm.recipe import Recipe, ScorerConfig, StudentConfig
 from miniplm.runtime.team import world_size
 from miniplm.training.compute import new_tokens
 from miniplm.training.config import TrainingConfig
@@ -38,19 +39,28 @@ def preflight(recipe: Recipe) -> None:
     models: dict[str, ModelConfig] = {"teacher": recipe.teacher, "reference": recipe.reference}
     models |= {f"students.{name}": student for name, student in recipe.students.items()}
     for place, config in models.items():
-        _try(faults, place, partial(_check_model, config, recipe))
+        _try(faults, place, partial(_check_model, config, _max_length(config, recipe)))
     for place, training in _trainings(recipe).items():
         _try(faults, "", partial(_check_training, place, training, recipe.packing.max_length))
     for name, generation in recipe.generations.items():
         wanted = (generation.prompt_tokens, generation.new_tokens, recipe.packing.max_length)
         _try(faults, "", partial(num_new_tokens, *wanted, f"generations.{name}"))
+    _try_tokenizers(faults, recipe)
+    if faults:
+        raise ConfigError("the recipe", list(dict.fromkeys(faults)))
+
+
+def _try_tokenizers(faults: list[str], recipe: Recipe) -> None:
     if recipe.tokenizer.name:
         _try(faults, "tokenizer", partial(_check_tokenizers, recipe))
     for role in ("teacher", "reference"):
         if getattr(recipe, role).tokenizer == "own":
             _try(faults, f"{role}.tokenizer", partial(_check_own_tokenizer, getattr(recipe, role)))
-    if faults:
-        raise ConfigError("the recipe", list(dict.fromkeys(faults)))
+    for name, retokenization in recipe.retokenizations.items():
+        place = f"retokenizations.{name}.tokenizer"
+        for tokenizer in (recipe.tokenizer, retokenization.tokenizer):
+            if tokenizer.name:
+                _try(faults, place, partial(_check_bytes, tokenizer))
 
 
 def _trainings(recipe: Recipe) -> dict[str, TrainingConfig]:
@@ -86,12 +96,23 @@ def _try(faults: list[str], place: str, check: Callable[[], object]) -> None:
         faults.append(f"{place}: {error}" if place else str(error))
 
 
-def _check_model(config: ModelConfig, recipe: Recipe) -> None:
-    length = recipe.packing.max_length
+def _max_length(config: ModelConfig, recipe: Recipe) -> int:
+    """Positions that a model has to serve."""
+    corpora = config.corpora if isinstance(config, StudentConfig) else ()
+    return max((recipe.max_length_of(name) for name in corpora), default=recipe.packing.max_length)
+
+
+def _check_model(config: ModelConfig, length: int) -> None:
     if config.from_scratch:
         check_shape(model_config(config, _PREFLIGHT_VOCABULARY, length))
     else:
         released_config(config)
+
+
+def _check_bytes(tokenizer: TokenizerConfig) -> None:
+    from miniplm.data.tokenizer import check_stands_for_bytes, load_configured_tokenizer
+
+    check_stands_for_bytes(load_configured_tokenizer(tokenizer))
 
 
 def _check_tokenizers(recipe: Recipe) -> None:

@@ -22,7 +22,7 @@ from miniplm.data.splits import SplitsConfig
 from miniplm.data.tokenizer import TokenizerConfig
 from miniplm.errors import ConfigError
 from miniplm.evaluation.config import EvaluationConfig
-from miniplm.export.config import ExportConfig
+from miniplm.export.config import ExportConfig, RetokenizationConfig, retokenization_faults
 from miniplm.generation.config import GenerationConfig
 from miniplm.model import ModelConfig
 from miniplm.scoring.capture_config import CaptureConfig
@@ -58,8 +58,8 @@ class StudentConfig(ModelConfig):
 
     corpus: str | dict[str, float] = Field(
         CANDIDATES,
-        description="candidates, the name of a selection or of a generation, or several of these "
-        "with their shares",
+        description="candidates, the name of a selection, a generation or a retokenization, or "
+        "several of these with their shares",
     )
     training: TrainingConfig = Field(
         TrainingConfig(),
@@ -101,6 +101,10 @@ class Recipe(Config):
         default_factory=dict,
         description="the teacher's probabilities stored beside a corpus, by name, for sparse_kd",
     )
+    retokenizations: dict[str, RetokenizationConfig] = Field(
+        default_factory=dict,
+        description="corpora for students of another tokenizer, by name",
+    )
     export: ExportConfig = Field(ExportConfig(), description="forms of the refined corpora")
     training: TrainingConfig = Field(TrainingConfig(), description="how students are trained")
     students: dict[str, StudentConfig] = Field(
@@ -123,7 +127,7 @@ class Recipe(Config):
         faults = []
         for role in _RESERVED:
             faults += self._scorer_faults(role, getattr(self, role))
-        for kind in ("selections", "generations", "captures", "students"):
+        for kind in ("selections", "generations", "retokenizations", "captures", "students"):
             faults += [fault for name in getattr(self, kind) if (fault := _name_fault(kind, name))]
         faults += self._corpus_faults()
         for name, student in self.students.items():
@@ -146,7 +150,27 @@ class Recipe(Config):
     @property
     def known_corpora(self) -> list[str]:
         """What students can be trained on."""
+        return [*self.own_corpora, *self.retokenizations]
+
+    @property
+    def own_corpora(self) -> list[str]:
+        """Those with the tokens that teacher and reference read."""
         return [CANDIDATES, *self.selections, *self.generations]
+
+    def taken_from(self, corpus: str) -> str:
+        """The corpus whose text one holds: itself, unless it was retokenised."""
+        retokenized = self.retokenizations.get(corpus)
+        return retokenized.corpus if retokenized else corpus
+
+    def tokenizer_of(self, corpus: str) -> str | None:
+        """The retokenization whose tokenizer a corpus has; None for the run's own."""
+        retokenized = self.retokenizations.get(corpus)
+        return (retokenized.tokenizer_of or corpus) if retokenized else None
+
+    def max_length_of(self, corpus: str) -> int:
+        """Most predicted tokens in a row of a corpus."""
+        retokenized = self.retokenizations.get(corpus)
+        return (retokenized and retokenized.max_length) or self.packing.max_length
 
     def _corpus_faults(self) -> list[str]:
         """What is wrong with where generations and captures take their sequences from."""
@@ -159,13 +183,13 @@ class Recipe(Config):
             f"generations.{name}.prompts": (config.prompts, [CANDIDATES, *self.selections])
             for name, config in self.generations.items()
         } | {
-            f"captures.{name}.corpus": (config.corpus, self.known_corpora)
+            f"captures.{name}.corpus": (config.corpus, self.own_corpora)
             for name, config in self.captures.items()
         }
         for place, (corpus, known) in sources.items():
             if corpus not in known:
                 faults.append(f"{place}: there is no {corpus!r}; choose one of {', '.join(known)}")
-        return faults
+        return faults + retokenization_faults(self.retokenizations, self.own_corpora)
 
     def _token_faults(self) -> list[str]:
         """What is wrong with the tokens that models read, and what scores are compared per."""
@@ -239,6 +263,12 @@ class Recipe(Config):
             for corpus in student.corpora
             if corpus not in known
         ]
+        kinds = {(self.tokenizer_of(name), self.max_length_of(name)) for name in student.corpora}
+        if len(kinds) > 1:
+            faults.append(
+                f"students.{name}.corpus: its corpora differ in tokenizer or length; retokenise "
+                "all of them, with one tokenizer (tokenizer_of)"
+            )
         shares = student.corpora.values()
         if abs(sum(shares) - 1) > 1e-6 or min(shares) < _SMALLEST_SHARE:
             faults.append(
@@ -256,7 +286,8 @@ class Recipe(Config):
             name,
             training,
             list(student.corpora),
-            generations=self.generations,
+            generations=[c for c in self.known_corpora if self.taken_from(c) in self.generations],
+            retokenizations=self.retokenizations,
             captures=self.captures,
             scored_per_token=self.scoring.per_token,
             teacher_is_spread=self.scoring.placement == "spread",

@@ -96,6 +96,16 @@ class SequenceStore:
         shard, place = self._find(index)
         return shard.row(place)
 
+    def num_scored_bytes(self, token_num_bytes_V: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Bytes of text that the targets of each sequence stand for, `[M]`.
+
+        Args:
+            token_num_bytes_V: Of each id, `[V]`.
+        """
+        return np.concatenate(
+            [_num_scored_bytes(shard, self.eos_id, token_num_bytes_V) for shard in self.shards]
+        )
+
     def name_of(self, index: int) -> str:
         """Where a sequence is found: its shard and its row in it."""
         shard, place = self._find(index)
@@ -116,3 +126,15 @@ class SequenceStore:
         rows = [self.row(int(index)) for index in indices]
         longest = max(len(row) for row in rows) - 1
         return make_batch(rows, self.eos_id, length or padded_width(longest, self.max_length))
+
+
+def _num_scored_bytes(
+    shard: Shard, eos_id: int, token_num_bytes_V: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Those of a shard's rows: neither a row's first id nor one behind eos is a target."""
+    num_bytes_N = token_num_bytes_V[shard.ids]
+    num_bytes_N[1:][shard.ids[:-1] == eos_id] = 0
+    num_bytes_N[shard.begins] = 0
+    sums = np.concatenate([[0], np.cumsum(num_bytes_N)])
+    counts: NDArray[np.int64] = sums[shard.ends] - sums[shard.begins]
+    return counts

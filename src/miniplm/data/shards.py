@@ -267,6 +267,13 @@ def is_made_from(prefix: Path, origin: object) -> bool:
         return False
 
 
+def scored_hash(shard: Shard) -> str:
+    """Hash of the shard that scores were made of: this one, or the one its rows were taken from."""
+    origin = ColumnFile(shard.prefix.with_suffix(".parquet")).origin
+    taken_from = origin.get("shard_hash") if isinstance(origin, dict) else None
+    return str(taken_from or shard.info.shard_hash)
+
+
 def shard_prefixes(folder: Path) -> list[Path]:
     """Prefixes of the shards in a folder, in the order of their numbers.
 

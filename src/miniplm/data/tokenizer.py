@@ -171,6 +171,32 @@ def token_bytes(tokenizer: "PreTrainedTokenizerBase") -> list[bytes]:
     return texts
 
 
+def check_stands_for_bytes(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Refuse a tokenizer of which `token_bytes` is not exact: ids could not be turned into text.
+
+    Raises:
+        ModelError: It is neither byte-level BPE nor SentencePiece with byte fallback.
+    """
+    if _piece_reader(tokenizer.backend_tokenizer) is None:
+        raise ModelError(
+            f"the tokenizer {tokenizer.name_or_path!r} is neither byte-level nor has it a byte "
+            "fallback, so its ids do not stand for the bytes of a text, and rows cannot be turned "
+            "into text and back. Tokenise the documents afresh instead."
+        )
+
+
+def put_no_marks(tokenizer: "PreTrainedTokenizerBase") -> None:
+    """Let a tokenizer put nothing around a text that it is called on.
+
+    Corpora have no mark in front of documents, so a student never saw the one that some families
+    begin texts with.
+    """
+    if len(tokenizer("a")["input_ids"]) > len(
+        tokenizer("a", add_special_tokens=False)["input_ids"]
+    ):
+        tokenizer.add_bos_token = tokenizer.add_eos_token = False
+
+
 def _piece_reader(backend: Any) -> Any:  # noqa: ANN401  (a function or None)
     decoder = backend.decoder
     kinds = _component_types(json.loads(decoder.__getstate__()) if decoder else None)

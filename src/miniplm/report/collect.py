@@ -19,6 +19,7 @@ from miniplm.manifest import (
 )
 from miniplm.report.content import (
     CurvePoint,
+    EqualLossRow,
     HeldOutRow,
     ModelRow,
     ReportContent,
@@ -51,6 +52,10 @@ class RunFiles:
         selections: Refined corpora by name.
         foundations: For each student, the stages whose compute its training builds on.
         recipe_yaml: The recipe, to be shown.
+        groups: Students that are compared with each other, the baseline first; if it is empty, all
+            are.
+        tokenizers: The tokenizer that each model reads, by any name; losses of a token compare
+            where it is the same.
     """
 
     run_dir: Path
@@ -60,6 +65,8 @@ class RunFiles:
     selections: Mapping[str, SelectionConfig]
     recipe_yaml: str
     foundations: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    groups: Sequence[Sequence[str]] = ()
+    tokenizers: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def students(self) -> list[str]:
@@ -144,11 +151,11 @@ class _Collector:
         models, curves = self.models(), self._curves()
         baseline = next(iter(self.run.students), None)
         held_out = self._held_out()
-        equal_loss = equal_loss_rows(curves, baseline)
+        equal_loss = self._equal_loss(curves)
         return ReportContent(
             title=self.run.title,
             created=time.strftime("%Y-%m-%d %H:%M"),
-            verdict=verdict_sentences(models, held_out, equal_loss, baseline),
+            verdict=self._verdict(models, held_out, equal_loss),
             regime=regime_sentences(models),
             stages=self._stages(),
             models=models,
@@ -163,6 +170,35 @@ class _Collector:
             recipe_yaml=self.run.recipe_yaml,
             versions=versions(),
         )
+
+    def _groups(self) -> Sequence[Sequence[str]]:
+        return self.run.groups or [self.run.students]
+
+    def _equal_loss(self, curves: Sequence[TrainingCurves]) -> list[EqualLossRow]:
+        """Each student against the first of its group."""
+        return [
+            row
+            for group in self._groups()
+            for row in equal_loss_rows(
+                [c for c in curves if c.model in group], next(iter(group), None)
+            )
+        ]
+
+    def _verdict(
+        self,
+        models: Sequence[ModelRow],
+        held_out: Sequence[HeldOutRow],
+        equal_loss: Sequence[EqualLossRow],
+    ) -> list[str]:
+        """The outcome of each group; what is true of all of them is said once, at the end."""
+        sentences: dict[str, None] = {}
+        for group in self._groups():
+            rows = [row for row in equal_loss if row.student in group]
+            compared = [model for model in models if model.name in group]
+            for sentence in verdict_sentences(compared, held_out, rows, next(iter(group), None)):
+                sentences.pop(sentence, None)
+                sentences[sentence] = None
+        return list(sentences)
 
     def models(self) -> list[ModelRow]:
         """One row per model: teacher, reference, students."""
@@ -249,9 +285,12 @@ class _Collector:
         return replace(summary, warnings=warnings, effects=read_effects(facts))
 
     def _curves(self) -> list[TrainingCurves]:
+        """Of students, those that read the first one's tokens: losses of others do not compare."""
         curves = []
+        drawn = self.run.tokenizers.get(next(iter(self.run.students), ""))
         for name, role in self.roles.items():
-            if f"train/{name}" not in self.manifests:
+            is_foreign = role == "student" and self.run.tokenizers.get(name) != drawn
+            if is_foreign or f"train/{name}" not in self.manifests:
                 continue
             records = read_metrics(self.run.run_dir / "train" / name / METRICS_NAME)
             train = [record for record in records if "loss" in record]
@@ -286,6 +325,9 @@ class _Collector:
             counts = self.manifests[f"select/{name}"].counts
             if counts["not_comparable"]:
                 dropped[f"sequences: nothing to compare ({name})"] = counts["not_comparable"]
+        for name, manifest in self.manifests.items():
+            if _kind(name) == "retokenize" and (cut := manifest.counts.get("cut_ids")):
+                dropped[f"tokens: rows that became too long ({name})"] = cut
         return dropped
 
 

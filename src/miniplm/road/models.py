@@ -96,8 +96,9 @@ class Models:
         run, own = load_tokenizer(self._tokenizer), load_configured_tokenizer(config)
         return OwnTokens(run, own, served)
 
-    def token_bytes(self) -> "NDArray[np.int64]":
-        """Bytes of text that each id stands for, `[V]`."""
-        from miniplm.data.tokenizer import load_tokenizer, token_table
 
-        return token_table(load_tokenizer(self._tokenizer)).num_bytes_V
+def token_bytes(tokenizer: Path) -> "NDArray[np.int64]":
+    """Bytes of text that each id of a tokenizer stands for, `[V]`."""
+    from miniplm.data.tokenizer import load_tokenizer, token_table
+
+    return token_table(load_tokenizer(tokenizer)).num_bytes_V

@@ -9,24 +9,22 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from miniplm.data.documents import corpus_fingerprint
-from miniplm.data.tokenization import TOKENIZER_FOLDER, TokenizationConfig, tokenize_corpus
 from miniplm.errors import ConfigError
-from miniplm.export.exporter import SHARDS_FOLDER, export_corpus
-from miniplm.manifest import Outcome, StageSpec
+from miniplm.manifest import Outcome
 from miniplm.model import Dtype, ModelConfig
 from miniplm.recipe import CANDIDATES, Recipe, ScorerConfig, StudentConfig
 from miniplm.recipe_text import recipe_yaml
-from miniplm.road.forms import add_forms
-from miniplm.road.models import Models
+from miniplm.road.corpora import Corpora
+from miniplm.road.models import Models, token_bytes
 from miniplm.road.score_steps import (
     require_good_scores,
-    require_scores_to_select_by,
     score_settings,
     score_work,
     scoring_order,
 )
-from miniplm.road.step import Corpus, Step
+from miniplm.road.step import HELD_OUT, Corpus, Step
+from miniplm.road.steps import Steps
+from miniplm.road.tokenized import Tokenized
 from miniplm.training.config import TAUGHT
 
 if TYPE_CHECKING:
@@ -43,22 +41,25 @@ class Road:
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.run_dir = Path(recipe.run_dir).expanduser()
-        self.steps: list[Step] = []
-        self._tokenize = self._add_tokenize()
-        self._models = Models(recipe, self._tokenizer)
+        self._steps = Steps(self.run_dir)
+        self._tokenized = Tokenized(recipe, self._steps)
+        self._models = Models(recipe, self._tokenized.tokenizer)
         for role in ("teacher", "reference"):
             self._models.add(role, self._add_scorer(role, getattr(recipe, role)))
         self._scores: dict[str, Step] = {}
         for role in scoring_order(recipe):
             self._scores[role] = self._add_score(role)
-        self._corpora = {CANDIDATES: self._candidates()}
-        self._corpora |= {name: self._add_selection(name) for name in recipe.selections}
-        self._corpora |= {name: self._add_generation(name) for name in recipe.generations}
+        self._corpora = Corpora(recipe, self._steps, self._tokenized, self._models, self._scores)
         self._captures = {name: self._add_capture(name) for name in recipe.captures}
         for name, student in recipe.students.items():
             self._models.add(name, self._add_student(name, student))
         evaluations = [self._add_evaluation(name) for name in self._models.names]
         self._add_report(evaluations)
+
+    @property
+    def steps(self) -> list[Step]:
+        """All steps, each after what it needs."""
+        return self._steps.all
 
     def step(self, name: str) -> Step:
         """The step of this name.
@@ -86,66 +87,6 @@ class Road:
                 todo += step.needs
         return [step.name for step in self.steps if step.name in found]
 
-    def _add(
-        self,
-        name: str,
-        config: dict[str, object],
-        needs: dict[str, Step],
-        work: Callable[[Path], Outcome],
-        inputs: dict[str, str] | None = None,
-    ) -> Step:
-        """Add a step; `inputs` are fingerprints besides, or instead of, those of `needs`."""
-        chained = {role: step.spec.fingerprint for role, step in needs.items()}
-        step = Step(
-            folder=self.run_dir / name,
-            spec=StageSpec(name, config, {**chained, **(inputs or {})}),
-            needs=tuple(needs.values()),
-            work=work,
-        )
-        self.steps.append(step)
-        return step
-
-    def _add_tokenize(self) -> Step:
-        recipe = self.recipe
-        inputs = {"corpus": corpus_fingerprint(recipe.corpus)}
-        if recipe.held_out_corpus:
-            inputs["held_out_corpus"] = corpus_fingerprint(recipe.held_out_corpus)
-        if recipe.tokenizer.name:
-            origin = ModelConfig(name=recipe.tokenizer.name).origin_fingerprint
-            inputs["tokenizer"] = origin
-        sections = ("corpus", "held_out_corpus", "splits", "tokenizer", "packing", "seed")
-        fingerprinted = recipe.fingerprinted()
-        config = TokenizationConfig(
-            corpus=recipe.corpus,
-            splits=recipe.splits,
-            tokenizer=recipe.tokenizer,
-            packing=recipe.packing,
-            seed=recipe.seed,
-            held_out_corpus=recipe.held_out_corpus,
-        )
-        step = self._add(
-            "tokenize",
-            {section: fingerprinted[section] for section in sections},
-            {},
-            lambda folder: tokenize_corpus(config, folder),
-            inputs,
-        )
-        # text that is only evaluated on does not change the other splits
-        other = [section for section in sections if section != "held_out_corpus"]
-        self._splits = StageSpec(
-            "tokenize",
-            {section: fingerprinted[section] for section in other},
-            {role: value for role, value in inputs.items() if role != "held_out_corpus"},
-        ).fingerprint
-        return step
-
-    def _split(self, name: str) -> Path:
-        return self._tokenize.folder / name
-
-    @property
-    def _tokenizer(self) -> Path:
-        return self._tokenize.folder / TOKENIZER_FOLDER
-
     def _add_scorer(self, role: str, config: ScorerConfig) -> Step | None:
         """The training of a teacher or reference; None for a released one."""
         if config.training is None:
@@ -156,14 +97,14 @@ class Road:
             from miniplm.training.inputs import TrainInputs
 
             return TrainInputs(
-                corpora={self._split(role): 1.0},
+                corpora={self._tokenized.split(role): 1.0},
                 corpus=f"the {role} split",
-                tokenizer=self._tokenizer,
-                held_out=self._split("held_out"),
+                tokenizer=self._tokenized.tokenizer,
+                held_out=self._tokenized.split("held_out"),
                 held_out_sequences=self.recipe.evaluation.held_out_sequences_while_training,
             )
 
-        needs = {"tokenize": self._tokenize}
+        needs = {"tokenize": self._tokenized.step}
         return self._add_training(role, config, training, given, needs, {"split": role})
 
     def _add_training(
@@ -180,7 +121,7 @@ class Road:
         shape = config.model_dump(mode="json", include={"config_from", "shape"})
         inputs = {"origin": config.origin_fingerprint}
         if isinstance(config, ScorerConfig):
-            inputs["tokenize"] = self._splits
+            inputs["tokenize"] = self._tokenized.splits
         settings = {
             **shape,
             "seed": recipe.seed,
@@ -193,14 +134,15 @@ class Road:
 
             return train_model(name, config, training, given(), recipe.seed, folder)
 
-        return self._add(f"train/{name}", settings, needs, work, inputs)
+        return self._steps.add(f"train/{name}", settings, needs, work, inputs)
 
     def _add_student(self, name: str, config: StudentConfig) -> Step:
         """The training of a student; its needs follow from its corpora and its method."""
         recipe = self.recipe
         training = recipe.student_training(name)
         corpora = [(self._corpora[corpus], share) for corpus, share in config.corpora.items()]
-        needs = {"tokenize": self._tokenize}
+        read = self._read_by(name)
+        needs = self._held_out(read)
         needs |= {f"corpus/{corpus}": self._corpora[corpus].step for corpus in config.corpora}
         capture = self._captures.get(training.capture or "")
         if training.method == "sparse_kd" and capture:
@@ -235,8 +177,8 @@ class Road:
             return TrainInputs(
                 corpora={corpus.shards: share for corpus, share in corpora},
                 corpus=" and ".join(corpus.words for corpus, _ in corpora),
-                tokenizer=self._tokenizer,
-                held_out=self._split("held_out"),
+                tokenizer=read.tokenizer,
+                held_out=read.held_out,
                 held_out_sequences=recipe.evaluation.held_out_sequences_while_training,
                 scores=ScoreTables(folders, normalization) if weighted else None,
                 captured=capture.folder if capture else None,
@@ -246,121 +188,15 @@ class Road:
         return self._add_training(name, config, training, given, needs, settings)
 
     def _add_score(self, role: str) -> Step:
-        recipe = self.recipe
-        needs = self._models.needed(role, {"tokenize": self._tokenize})
-        inputs = {"tokenize": self._splits}
-        origin = {**inputs, **{kind: step.spec.fingerprint for kind, step in needs.items()}}
+        recipe, tokenized = self.recipe, self._tokenized
+        needs = self._models.needed(role, {"tokenize": tokenized.step})
+        inputs = {"tokenize": tokenized.splits}
+        origin = {kind: step.spec.fingerprint for kind, step in needs.items()} | inputs
         if recipe.scoring.proxy and role == "teacher":
             needs["score/reference"] = self._scores["reference"]
-        work = score_work(
-            recipe, role, self._models, self._split(CANDIDATES), self.run_dir, {**origin, **inputs}
-        )
+        work = score_work(recipe, role, self._models, tokenized, self.run_dir, origin)
         settings = score_settings(recipe, role, self._models)
-        return self._add(f"score/{role}", settings, needs, work, inputs)
-
-    def _candidates(self) -> Corpus:
-        return Corpus(self._tokenize, self._split(CANDIDATES), "all candidates")
-
-    def _add_selection(self, name: str) -> Corpus:
-        """Selection and export of one refined corpus."""
-        recipe = self.recipe
-        config = recipe.selections[name]
-        needs = {"tokenize": self._tokenize, **self._scores}
-
-        def select(folder: Path) -> Outcome:
-            from miniplm.selection.selector import select_sequences
-
-            teacher, reference = self._scores["teacher"].folder, self._scores["reference"].folder
-            require_scores_to_select_by(recipe, teacher, config)
-            shards = self._split(CANDIDATES)
-            return select_sequences(shards, teacher, reference, config, recipe.seed, folder)
-
-        def export(folder: Path) -> Outcome:
-            shards = self._split(CANDIDATES)
-            return export_corpus(shards, selected.folder, folder)
-
-        selected = self._add(
-            f"select/{name}",
-            {**config.fingerprinted(), "seed": recipe.seed},
-            needs,
-            select,
-            {"tokenize": self._splits},
-        )
-        self._add_description(name, selected)
-        exported = self._add(
-            f"export/{name}",
-            {},
-            {"tokenize": self._tokenize, "selection": selected},
-            export,
-            {"tokenize": self._splits},
-        )
-        add_forms(
-            self._add,
-            recipe.export,
-            name,
-            tokenize=self._tokenize,
-            tokenizer=self._tokenizer,
-            scores=self._scores,
-            selected=selected,
-            exported=exported,
-            inputs={"tokenize": self._splits},
-        )
-        return Corpus(exported, exported.folder / SHARDS_FOLDER, f"the refined corpus {name!r}")
-
-    def _add_description(self, name: str, selected: Step) -> None:
-        """What a selection did, measured.
-
-        The model that judges the text is counted on the reference's split where there is one, so
-        that held-out text, which students are judged on, has no part in it.
-        """
-        recipe = self.recipe
-        apart = "reference" if recipe.splits.reference else "held_out"
-        splits = self._splits if recipe.splits.reference else self._tokenize.spec.fingerprint
-
-        def work(folder: Path) -> Outcome:
-            from miniplm.data.tokenizer import load_tokenizer, token_bytes
-            from miniplm.selection.effects import describe_selection
-
-            shards, texts = self._split(CANDIDATES), token_bytes(load_tokenizer(self._tokenizer))
-            return describe_selection(
-                shards, selected.folder, self._split(apart), texts, recipe.seed, folder
-            )
-
-        self._add(
-            f"describe/{name}",
-            {"apart": apart, "seed": recipe.seed},
-            {"tokenize": self._tokenize, "selection": selected},
-            work,
-            {"tokenize": splits},
-        )
-
-    def _add_generation(self, name: str) -> Corpus:
-        """Text that the teacher writes."""
-        recipe = self.recipe
-        config = recipe.generations[name]
-        prompts = self._corpora[config.prompts]
-
-        def work(folder: Path) -> Outcome:
-            from miniplm.generation.generator import generate_corpus
-
-            scorer = self._models.load("teacher", recipe.scoring.dtype)
-            return generate_corpus(
-                scorer, prompts.shards, self._models.token_bytes(), config, folder, recipe.seed
-            )
-
-        step = self._add(
-            f"generate/{name}",
-            {
-                **config.fingerprinted(),
-                "dtype": recipe.scoring.dtype,
-                "seed": recipe.seed,
-                **self._models.identity("teacher"),
-            },
-            self._models.needed("teacher", {"tokenize": self._tokenize, "corpus": prompts.step}),
-            work,
-            self._without_held_out(prompts),
-        )
-        return Corpus(step, step.folder / SHARDS_FOLDER, f"text that the teacher wrote ({name!r})")
+        return self._steps.add(f"score/{role}", settings, needs, work, inputs)
 
     def _add_capture(self, name: str) -> Step:
         """The teacher's probabilities beside a corpus."""
@@ -374,7 +210,7 @@ class Road:
             scorer = self._models.load("teacher", scoring.dtype)
             return capture_shards(scorer, corpus.shards, config, scoring, folder, recipe.seed)
 
-        return self._add(
+        return self._steps.add(
             f"capture/{name}",
             {
                 **config.fingerprinted(),
@@ -382,19 +218,15 @@ class Road:
                 "seed": recipe.seed,
                 **self._models.identity("teacher"),
             },
-            self._models.needed("teacher", {"tokenize": self._tokenize, "corpus": corpus.step}),
+            self._models.needed(
+                "teacher", {"tokenize": self._tokenized.step, "corpus": corpus.step}
+            ),
             work,
-            self._without_held_out(corpus),
+            self._tokenized.inputs_of(corpus),
         )
 
-    def _without_held_out(self, corpus: Corpus) -> dict[str, str]:
-        """Fingerprints of what a step on a corpus reads, which is no held-out text."""
-        candidates = corpus.step is self._tokenize
-        fingerprint = self._splits if candidates else corpus.step.spec.fingerprint
-        return {"tokenize": self._splits, "corpus": fingerprint}
-
     def _add_evaluation(self, name: str) -> Step:
-        evaluation = self.recipe.evaluation
+        evaluation, read = self.recipe.evaluation, self._read_by(name)
 
         def work(folder: Path) -> Outcome:
             from miniplm.evaluation.held_out import evaluate_model
@@ -402,18 +234,29 @@ class Road:
             scorer = self._models.load(name, evaluation.dtype)
             return evaluate_model(
                 scorer,
-                self._split("held_out"),
-                self._models.token_bytes(),
+                read.held_out,
+                token_bytes(read.tokenizer),
                 folder,
                 self.recipe.scoring.memory_gb,
             )
 
-        return self._add(
+        return self._steps.add(
             f"evaluate/{name}",
             {"dtype": evaluation.dtype, **self._models.identity(name)},
-            self._models.needed(name, {"tokenize": self._tokenize}),
+            self._models.needed(name, self._held_out(read)),
             work,
         )
+
+    def _read_by(self, model: str) -> Corpus:
+        """A corpus with the tokens that a model reads."""
+        student = self.recipe.students.get(model)
+        return self._corpora[next(iter(student.corpora)) if student else CANDIDATES]
+
+    def _held_out(self, read: Corpus) -> dict[str, Step]:
+        """What a step needs for held-out text with the tokens of a corpus."""
+        tokenize = self._tokenized.step
+        retokenized = read.held_out_step is not tokenize
+        return {"tokenize": tokenize} | ({HELD_OUT: read.held_out_step} if retokenized else {})
 
     def _add_report(self, evaluations: Sequence[Step]) -> None:
         def work(folder: Path) -> Outcome:
@@ -425,6 +268,6 @@ class Road:
             return write_report(run_files(self.recipe, self.run_dir, stages, foundations), folder)
 
         corpora = [step for step in self.steps if step.kind in ("select", "describe")]
-        needs = {step.name: step for step in [self._tokenize, *corpora, *evaluations]}
+        needs = {step.name: step for step in [self._tokenized.step, *corpora, *evaluations]}
         shown = {"recipe": recipe_yaml(self.recipe), "format": PAGE_FORMAT}
-        self._add("report", shown, needs, work)
+        self._steps.add("report", shown, needs, work)

@@ -14,6 +14,10 @@ def _origin(recipe: Recipe, name: str) -> str:
     words = {CANDIDATES: "all candidates"}
     words |= {corpus: f"selection {corpus!r}" for corpus in recipe.selections}
     words |= {corpus: f"generation {corpus!r}" for corpus in recipe.generations}
+    words |= {
+        name: f"{words[config.corpus]}, retokenised"
+        for name, config in recipe.retokenizations.items()
+    }
     parts = [words[corpus] for corpus in student.corpora]
     if len(parts) > 1:
         shares = student.corpora.values()
@@ -22,6 +26,23 @@ def _origin(recipe: Recipe, name: str) -> str:
     if training.reweighting.kind != "none":
         how.append(f"{training.reweighting.kind} weights")
     return ", ".join([" and ".join(parts), *how])
+
+
+def _tokenizer(recipe: Recipe, name: str) -> str:
+    """The tokenizer that a model reads: that of the run, or a retokenization's."""
+    student = recipe.students.get(name)
+    corpus = next(iter(student.corpora)) if student else CANDIDATES
+    return recipe.tokenizer_of(corpus) or ""
+
+
+def _groups(recipe: Recipe) -> list[list[str]]:
+    """Students of one shape and tokenizer together; all of them where no two are alike."""
+    groups: dict[str, list[str]] = {}
+    for name, student in recipe.students.items():
+        shape = student.model_dump_json(include={"config_from", "shape"})
+        groups.setdefault(f"{_tokenizer(recipe, name)} {shape}", []).append(name)
+    compared = [group for group in groups.values() if len(group) > 1]
+    return compared or [list(recipe.students)]
 
 
 def run_files(
@@ -46,4 +67,6 @@ def run_files(
         selections=recipe.selections,
         recipe_yaml=recipe_yaml(recipe),
         foundations=foundations,
+        groups=_groups(recipe),
+        tokenizers={name: _tokenizer(recipe, name) for name in origins},
     )

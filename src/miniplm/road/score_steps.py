@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from miniplm.manifest import Outcome, fingerprint
-from miniplm.recipe import Recipe
-from miniplm.road.models import Models
+from miniplm.recipe import CANDIDATES, Recipe
+from miniplm.road.models import Models, token_bytes
+from miniplm.road.tokenized import Tokenized
 from miniplm.scoring.agreement import PAPER_RATIO
 from miniplm.selection.config import SelectionConfig
 
@@ -40,7 +41,7 @@ def score_work(
     recipe: Recipe,
     role: str,
     models: Models,
-    shards: Path,
+    tokenized: Tokenized,
     run_dir: Path,
     inputs: Mapping[str, str],
 ) -> Callable[[Path], Outcome]:
@@ -50,11 +51,11 @@ def score_work(
         recipe: How.
         role: Who.
         models: Loads it.
-        shards: Folder of the candidates.
+        tokenized: Has the candidates.
         run_dir: Of the run.
         inputs: Fingerprints of the corpus and, if it is trained here, of the model.
     """
-    scoring = recipe.scoring
+    scoring, shards = recipe.scoring, tokenized.split(CANDIDATES)
 
     def score(folder: Path) -> Outcome:
         from miniplm.scoring.scorer import score_shards
@@ -62,7 +63,7 @@ def score_work(
         return score_shards(
             models.load(role, scoring.dtype),
             shards,
-            models.token_bytes(),
+            token_bytes(tokenized.tokenizer),
             scoring,
             folder,
             states=keeps_states(recipe, role),
@@ -76,7 +77,7 @@ def score_work(
             models.load(role, scoring.dtype),
             shards,
             run_dir / "score/reference",
-            models.token_bytes(),
+            token_bytes(tokenized.tokenizer),
             scoring,
             recipe.seed,
             folder,

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from miniplm.manifest import Outcome, StageSpec, is_complete
 
+HELD_OUT = "held_out"
+"""First part of the names of steps that retokenise the held-out text."""
+
 
 @dataclass(frozen=True)
 class Step:
@@ -31,7 +34,8 @@ class Step:
     @property
     def kind(self) -> str:
         """The subcommand that runs it; `export-megatron/refined` is run by `export`."""
-        return self.name.partition("/")[0].partition("-")[0]
+        first = self.name.partition("/")[0].partition("-")[0]
+        return "retokenize" if first == HELD_OUT else first
 
     @property
     def instance(self) -> str:
@@ -52,8 +56,14 @@ class Corpus:
         step: Makes them.
         shards: Their folder.
         words: What they are.
+        tokenizer: Folder of their tokenizer.
+        held_out: Folder of the held-out text in its tokens.
+        held_out_step: Makes that.
     """
 
     step: Step
     shards: Path
     words: str
+    tokenizer: Path
+    held_out: Path
+    held_out_step: Step

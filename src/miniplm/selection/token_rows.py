@@ -14,13 +14,22 @@ _IDS_AT_ONCE = 1 << 20
 
 def row_blocks(shard: Shard) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
     """Ids and lengths of neighbouring rows, about a million ids at a time, in order."""
-    begin = 0
+    begin, filled = 0, np.cumsum(shard.lengths, dtype=np.int64)
     while begin < len(shard):
-        limit = shard.starts[begin] + _IDS_AT_ONCE
-        end = max(begin + 1, int(np.searchsorted(shard.starts, limit, side="right")) - 1)
-        ids = shard.ids[shard.starts[begin] : shard.starts[end]]
-        yield ids, shard.lengths[begin:end].astype(np.int64)
+        limit = filled[begin] - shard.lengths[begin] + _IDS_AT_ONCE
+        end = max(begin + 1, int(np.searchsorted(filled, limit, side="right")))
+        yield _ids_of(shard, np.arange(begin, end))
         begin = end
+
+
+def _ids_of(shard: Shard, rows: NDArray[np.int64]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """Ids of some rows, one row after another, and their lengths."""
+    begins, ends = shard.begins[rows], shard.ends[rows]
+    counts = shard.lengths[rows].astype(np.int64)
+    if len(rows) and np.array_equal(begins[1:], ends[:-1]):
+        return shard.ids[begins[0] : ends[-1]], counts
+    starts = np.repeat(begins - (np.cumsum(counts) - counts), counts)
+    return shard.ids[starts + np.arange(len(starts))], counts
 
 
 class TokenRows:
@@ -46,10 +55,8 @@ class TokenRows:
         parts: list[NDArray[Any]] = [np.empty(0, np.int32)]
         lengths: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
         for number, rows in self.by_shard(places):
-            shard = self.shards[number]
-            counts = shard.lengths[rows].astype(np.int64)
-            begins = np.repeat(shard.starts[rows] - (np.cumsum(counts) - counts), counts)
-            parts.append(shard.ids[begins + np.arange(len(begins))])
+            ids, counts = _ids_of(self.shards[number], rows)
+            parts.append(ids)
             lengths.append(counts)
         return np.concatenate(parts), np.concatenate(lengths)
 

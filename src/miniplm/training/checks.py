@@ -12,6 +12,7 @@ def method_faults(
     corpora: Collection[str],
     *,
     generations: Collection[str],
+    retokenizations: Collection[str] = (),
     captures: Mapping[str, CaptureConfig],
     scored_per_token: bool,
     teacher_is_spread: bool,
@@ -22,14 +23,17 @@ def method_faults(
         student: Its name.
         training: How it is trained.
         corpora: What it is trained on.
-        generations: Names of the recipe's generations.
+        generations: Names of corpora that hold text of the teacher.
+        retokenizations: Names of corpora with other tokens than the teacher's.
         captures: The recipe's captures.
         scored_per_token: Whether the scores of single tokens are kept.
         teacher_is_spread: Whether the teacher lies on several devices.
     """
     place, faults = f"students.{student}.training", []
     written = [corpus for corpus in corpora if corpus in generations]
-    if training.method == "sparse_kd":
+    if retokenized := [corpus for corpus in corpora if corpus in retokenizations]:
+        faults += _foreign_token_faults(place, training, retokenized[0])
+    elif training.method == "sparse_kd":
         faults += _capture_faults(f"{place}.capture", training.capture, corpora, captures)
     if training.method == "seqkd" and not written:
         faults.append(
@@ -56,6 +60,28 @@ def method_faults(
     if kind == "dynamic_tokens" and not scored_per_token:
         faults.append(
             f"{place}.reweighting.kind: dynamic_tokens compares tokens; set scoring.per_token: true"
+        )
+    return faults
+
+
+def _foreign_token_faults(place: str, training: TrainingConfig, corpus: str) -> list[str]:
+    """What a student cannot do whose tokens are not the teacher's."""
+    faults, kind = [], training.reweighting.kind
+    if training.method in (*TAUGHT, "sparse_kd"):
+        faults.append(
+            f"{place}.method: {training.method} takes the teacher's probabilities of single "
+            f"tokens, and those of {corpus!r} are another tokenizer's; use plain, seqkd, or "
+            "reweighting by scores of whole sequences"
+        )
+    if kind == "dynamic_tokens":
+        faults.append(
+            f"{place}.reweighting.kind: dynamic_tokens compares losses of single tokens, and those "
+            f"of {corpus!r} are another tokenizer's; use dynamic, with normalization: per_byte"
+        )
+    if kind == "dynamic" and training.reweighting.normalization != "per_byte":
+        faults.append(
+            f"{place}.reweighting.normalization: the tokens of {corpus!r} are another "
+            "tokenizer's, so losses compare per byte only; set per_byte"
         )
     return faults
 

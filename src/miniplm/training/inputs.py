@@ -6,9 +6,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from miniplm.data.loader import SequenceStore
 from miniplm.data.order import EpochOrder, MixedOrder
 from miniplm.data.shards import open_shards
+from miniplm.data.tokenizer import load_tokenizer, token_table
 from miniplm.errors import ArtefactError, ConfigError
 from miniplm.scoring.scoring_model import ScoringModel
 from miniplm.training.captured import Captured
@@ -168,10 +171,14 @@ def _supplements(
         return Supplements(weights_M=weights_M, captured=captured)
     scores.refuse_predicted(store, reweighting.kind)
     if reweighting.kind == "dynamic":
-        per_byte = reweighting.normalization == "per_byte"
+        num_units_M = None
+        if reweighting.normalization == "per_byte":
+            # the student's own targets: it may have other tokens than the teacher
+            table = token_table(load_tokenizer(inputs.tokenizer))
+            num_units_M = store.num_scored_bytes(table.num_bytes_V).astype(np.float64)
         return Supplements(
             teacher_losses_M=scores.losses(store, "teacher"),
-            num_units_M=scores.num_bytes(store) if per_byte else None,
+            num_units_M=num_units_M,
             captured=captured,
         )
     return Supplements(token_losses=scores.token_losses(store), captured=captured)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from miniplm.data.loader import SequenceStore
 from miniplm.data.parquet import ColumnFile, places_of
-from miniplm.data.shards import Shard
+from miniplm.data.shards import Shard, scored_hash
 from miniplm.errors import ArtefactError
 from miniplm.scoring.tables import (
     TOKENS_COLUMN,
@@ -103,11 +103,6 @@ class ScoreTables:
             )
         return table.table([TOKENS_COLUMN])[TOKENS_COLUMN].combine_chunks().take(pa.array(places))
 
-    def num_bytes(self, store: SequenceStore) -> NDArray[np.float64]:
-        """Bytes of text that the teacher was scored on, `[M]`. Raises what `losses` raises."""
-        found = [self._columns(shard, "teacher", ["num_bytes"])[0] for shard in store.shards]
-        return np.concatenate(found).astype(np.float64)
-
     def _log_probs(self, shard: Shard, role: Role) -> NDArray[np.float64]:
         check_comparable({role: self._table(shard, role)[0]}, self.normalization)
         columns = self._columns(shard, role, score_columns(self.normalization))
@@ -121,7 +116,7 @@ class ScoreTables:
     def _table(self, shard: Shard, role: Role) -> tuple[ColumnFile, NDArray[np.int64]]:
         """A shard's score table, and where in it the rows of the shard are."""
         path = self._path(shard, role)
-        table = open_scores(path, _scored_hash(shard))
+        table = open_scores(path, scored_hash(shard))
         places = places_of(shard.sequence_ids, table.sequence_ids())
         if places is None:
             raise ArtefactError(
@@ -167,10 +162,3 @@ class TeacherTokenLosses:
             begin, end = self._ends[index], self._ends[index + 1]
             row[: end - begin] = -self._log_probs[begin:end]
         return torch.from_numpy(losses_BT)
-
-
-def _scored_hash(shard: Shard) -> str:
-    """Hash of the shard that was scored: this one, or the one it was exported from."""
-    origin = ColumnFile(shard.prefix.with_suffix(".parquet")).origin
-    exported_from = (origin or {}).get("shard_hash") if isinstance(origin, dict) else None
-    return str(exported_from or shard.info.shard_hash)

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from miniplm.data.loader import SequenceStore
-from miniplm.data.tokenizer import load_tokenizer
+from miniplm.data.tokenizer import load_tokenizer, put_no_marks
 from miniplm.errors import ConfigError
 from miniplm.manifest import Outcome, write_atomically
 from miniplm.model import (
     ModelConfig,
     build_model,
     model_config,
+    num_experts,
     quiet_transformers,
 )
 from miniplm.model_checks import check_causal_head, check_scorer, check_vocabulary
@@ -69,6 +70,7 @@ def train_model(
     seed = seed if training.seed is None else training.seed
     feed = make_feed(inputs, training, seed)
     tokenizer = load_tokenizer(inputs.tokenizer)
+    put_no_marks(tokenizer)
     store = feed.store
     shape = model_config(config, store.vocab_size, store.max_length)
     size = model_size(shape, store.max_length)
@@ -107,6 +109,7 @@ def train_model(
         facts={
             "num_params": size.num_params,
             "num_embedding_params": size.num_embedding_params,
+            "num_active_params": size.num_active_params,
             "tokens_per_param": state.num_tokens / size.num_params,
             "epochs": state.step * training.global_batch_size / len(store),
             "training_seconds": round(state.seconds, 3),
@@ -139,6 +142,11 @@ def _with_loss(
         return StudentLoss(model, settings, teacher)
     if faults := on_policy_faults(training):
         raise ConfigError("training", faults)
+    if num_experts(model):
+        raise ConfigError(
+            "training.method",
+            ["minillm has no loss that balances the experts of a mixture; use another method"],
+        )
     assert teacher is not None
     policy = Policy(model, getattr(torch, training.precision), store.vocab_size, store.eos_id)
     on_policy = training.on_policy

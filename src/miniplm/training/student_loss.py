@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from miniplm.data.loader import IGNORED
-from miniplm.model import hidden_states, output_layer
+from miniplm.model import hidden_states, num_experts, output_layer, routed_hidden_states
 from miniplm.scoring.forward import token_log_probs
 from miniplm.scoring.log_probs import target_log_probs
+from miniplm.training.experts import balance_losses
 from miniplm.training.objective import LinearCrossEntropy
 from miniplm.training.reweighting import dynamic_weights, kept_tokens
 from miniplm.training.targets import HardTargets, Mixture, SparseTargets, Targets
@@ -104,8 +105,15 @@ class StudentLoss(torch.nn.Module):
         self._teacher = teacher
 
     def forward(self, batch: MicroBatch) -> LossSums:
-        """sum_b weight_b * (mean over the targets of sequence b of its loss)."""
-        hidden_BTD = hidden_states(self.model, batch.input_ids_BT)
+        """sum_b weight_b * (mean over the targets of sequence b of its loss).
+
+        Of a mixture of experts, with the sequence's balance loss times `router_aux_loss_coef`.
+        """
+        routes: tuple[torch.Tensor, ...] = ()
+        if num_experts(self.model):
+            hidden_BTD, routes = routed_hidden_states(self.model, batch.input_ids_BT)
+        else:
+            hidden_BTD = hidden_states(self.model, batch.input_ids_BT)
         weight_VD, bias_V = output_layer(self.model)
         device = hidden_BTD.device.type
         dtype = self._compute_dtype(device)
@@ -126,7 +134,16 @@ class StudentLoss(torch.nn.Module):
                 weights_N,
                 dtype,
             )
+            if routes:
+                loss = loss + (weights_B * self._balance(routes, counted_BT)).sum()
         return LossSums(loss, weights_B.double().sum(), weights_B.double().square().sum())
+
+    def _balance(self, routes: tuple[torch.Tensor, ...], counted_BT: torch.Tensor) -> torch.Tensor:
+        """What unevenly used experts add to the loss of each sequence, `[B]`."""
+        config = self.model.config
+        losses_B = balance_losses(routes, counted_BT, config.num_experts_per_tok)
+        weighted_B: torch.Tensor = config.router_aux_loss_coef * losses_B
+        return weighted_B
 
     def _compute_dtype(self, device: str) -> torch.dtype:
         """What matrix products are made in: that of autocast, where it is on."""

@@ -1,0 +1,150 @@
+"""The corpora of a run: refined ones, text that the teacher writes, and other tokens of both."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from miniplm.export.exporter import SHARDS_FOLDER, export_corpus
+from miniplm.manifest import Outcome
+from miniplm.recipe import CANDIDATES, Recipe
+from miniplm.road.forms import add_forms
+from miniplm.road.models import Models, token_bytes
+from miniplm.road.retokenized import Retokenized
+from miniplm.road.score_steps import require_scores_to_select_by
+from miniplm.road.step import Corpus, Step
+from miniplm.road.steps import Steps
+from miniplm.road.tokenized import Tokenized
+
+
+class Corpora:
+    """What students are trained on, by name, with the steps that make it.
+
+    Args:
+        recipe: Names them.
+        steps: Theirs are added here.
+        tokenized: What they are made from.
+        models: The teacher is among them.
+        scores: Score tables of the candidates, by role.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        steps: Steps,
+        tokenized: Tokenized,
+        models: Models,
+        scores: Mapping[str, Step],
+    ) -> None:
+        self._recipe, self._steps, self._tokenized = recipe, steps, tokenized
+        self._models, self._scores = models, dict(scores)
+        self._corpora = {CANDIDATES: tokenized.candidates}
+        self._corpora |= {name: self._add_selection(name) for name in recipe.selections}
+        self._corpora |= {name: self._add_generation(name) for name in recipe.generations}
+        self._corpora |= Retokenized(recipe, steps, tokenized, self._corpora).corpora
+
+    def __getitem__(self, name: str) -> Corpus:
+        return self._corpora[name]
+
+    def _add_selection(self, name: str) -> Corpus:
+        """Selection and export of one refined corpus."""
+        recipe, tokenized = self._recipe, self._tokenized
+        config = recipe.selections[name]
+        candidates = tokenized.split(CANDIDATES)
+
+        def select(folder: Path) -> Outcome:
+            from miniplm.selection.selector import select_sequences
+
+            teacher, reference = self._scores["teacher"].folder, self._scores["reference"].folder
+            require_scores_to_select_by(recipe, teacher, config)
+            return select_sequences(candidates, teacher, reference, config, recipe.seed, folder)
+
+        def export(folder: Path) -> Outcome:
+            return export_corpus(candidates, selected.folder, folder)
+
+        selected = self._steps.add(
+            f"select/{name}",
+            {**config.fingerprinted(), "seed": recipe.seed},
+            {"tokenize": tokenized.step, **self._scores},
+            select,
+            {"tokenize": tokenized.splits},
+        )
+        self._add_description(name, selected)
+        exported = self._steps.add(
+            f"export/{name}",
+            {},
+            {"tokenize": tokenized.step, "selection": selected},
+            export,
+            {"tokenize": tokenized.splits},
+        )
+        add_forms(
+            self._steps.add,
+            recipe.export,
+            name,
+            tokenize=tokenized.step,
+            tokenizer=tokenized.tokenizer,
+            scores=self._scores,
+            selected=selected,
+            exported=exported,
+            inputs={"tokenize": tokenized.splits},
+        )
+        return tokenized.corpus(
+            exported, exported.folder / SHARDS_FOLDER, f"the refined corpus {name!r}"
+        )
+
+    def _add_description(self, name: str, selected: Step) -> None:
+        """What a selection did, measured.
+
+        The model that judges the text is counted on the reference's split where there is one, so
+        that held-out text, which students are judged on, has no part in it.
+        """
+        recipe, tokenized = self._recipe, self._tokenized
+        apart = "reference" if recipe.splits.reference else "held_out"
+        from_held_out = tokenized.step.spec.fingerprint
+        splits = tokenized.splits if recipe.splits.reference else from_held_out
+
+        def work(folder: Path) -> Outcome:
+            from miniplm.data.tokenizer import load_tokenizer, token_bytes
+            from miniplm.selection.effects import describe_selection
+
+            texts = token_bytes(load_tokenizer(tokenized.tokenizer))
+            candidates, text_apart = tokenized.split(CANDIDATES), tokenized.split(apart)
+            return describe_selection(
+                candidates, selected.folder, text_apart, texts, recipe.seed, folder
+            )
+
+        self._steps.add(
+            f"describe/{name}",
+            {"apart": apart, "seed": recipe.seed},
+            {"tokenize": tokenized.step, "selection": selected},
+            work,
+            {"tokenize": splits},
+        )
+
+    def _add_generation(self, name: str) -> Corpus:
+        """Text that the teacher writes."""
+        recipe, models = self._recipe, self._models
+        config = recipe.generations[name]
+        prompts = self._corpora[config.prompts]
+
+        def work(folder: Path) -> Outcome:
+            from miniplm.generation.generator import generate_corpus
+
+            scorer = models.load("teacher", recipe.scoring.dtype)
+            return generate_corpus(
+                scorer, prompts.shards, token_bytes(prompts.tokenizer), config, folder, recipe.seed
+            )
+
+        step = self._steps.add(
+            f"generate/{name}",
+            {
+                **config.fingerprinted(),
+                "dtype": recipe.scoring.dtype,
+                "seed": recipe.seed,
+                **models.identity("teacher"),
+            },
+            models.needed("teacher", {"tokenize": self._tokenized.step, "corpus": prompts.step}),
+            work,
+            self._tokenized.inputs_of(prompts),
+        )
+        return self._tokenized.corpus(
+            step, step.folder / SHARDS_FOLDER, f"text that the teacher wrote ({name!r})"
+        )
