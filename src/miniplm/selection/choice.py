@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Protocol
 
 import numpy as np
@@ -76,13 +76,20 @@ class Layer:
 
     def mask(self, block: ScoredBlock) -> NDArray[np.bool_]:
         """Which rows of a block are of it, `[rows]`."""
-        values, mask = self.value_of(block), np.zeros(len(block.ids), dtype=bool)
+        values, ids = self.value_of(block), block.ids
+        if self.stratum_of is whole_corpus:
+            return self._inside(CORPUS, values, ids)
+        mask = np.zeros(len(ids), dtype=bool)
         for stratum, places in block.by_stratum(self.stratum_of):
-            of_stratum = values[places], block.ids[places]
-            inside = self.below.get(stratum, FRONT).reached(*of_stratum)
-            above = self.above.get(stratum, FRONT)
-            mask[places] = inside if above == FRONT else inside & ~above.reached(*of_stratum)
+            mask[places] = self._inside(stratum, values[places], ids[places])
         return mask
+
+    def _inside(
+        self, stratum: str, values: NDArray[np.float64], ids: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        inside = self.below.get(stratum, FRONT).reached(values, ids)
+        above = self.above.get(stratum, FRONT)
+        return inside if above == FRONT else inside & ~above.reached(values, ids)
 
     def origin(self) -> object:
         """Its places, exactly."""
@@ -107,7 +114,7 @@ class Layers:
     def kept(self, block: ScoredBlock) -> Kept:
         """See `Choice`."""
         masks = [
-            np.logical_or.reduce([layer.mask(block) for layer in layers]) for layers in self.phases
+            reduce(np.logical_or, [layer.mask(block) for layer in layers]) for layers in self.phases
         ]
         if len(masks) == 1:
             return Kept(masks[0])
