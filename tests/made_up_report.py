@@ -85,7 +85,7 @@ def selection(**changes):
         for name, (n, k, score, _, _) in DOMAINS.items()
     ]
     summary = SelectionSummary(
-        name="miniplm", policy="top_ratio", normalization="per_token", ratio=0.5,
+        name="miniplm", policy="top_ratio", normalization="per_token", asked="50% of the sequences",
         num_candidates=total, num_kept=kept,
         threshold=-0.4 + 0.11 * (cut + dropped_of_it / counts[cut]),
         histogram_edges=[-0.4 + 0.11 * i for i in range(41)], histogram_counts=counts,

@@ -209,7 +209,7 @@ class _Planner:
 
     def _selection_cost(self, name: str) -> _Cost:
         rows = self.tokens[CANDIDATES] / self.recipe.packing.max_length
-        on_disk = _SCORE_BYTES_PER_ROW * rows * self.recipe.selections[name].ratio
+        on_disk = _SCORE_BYTES_PER_ROW * self.corpora.of(name) / self.recipe.packing.max_length
         load = _Load(rows / _SELECTED_ROWS_PER_SECOND)
         return _Cost(num_bytes=on_disk, load=lambda: load)
 
@@ -221,7 +221,7 @@ class _Planner:
         return _Cost(load=lambda: load)
 
     def _export_cost(self, name: str) -> _Cost:
-        num_tokens = self.tokens[CANDIDATES] * self.recipe.selections[name].ratio
+        num_tokens = self.corpora.of(name)
         size = num_tokens * self._bytes_per_id()
         load = _Load(size / _EXPORTED_BYTES_PER_SECOND)
         return _Cost(num_tokens, num_bytes=size, load=lambda: load)

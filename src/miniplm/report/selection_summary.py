@@ -56,7 +56,7 @@ def summarise_selection(
         name=name,
         policy=config.policy,
         normalization=config.normalization,
-        ratio=config.ratio,
+        asked=config.amount_in_words,
         num_candidates=counts["sequences"],
         num_kept=counts["kept"],
         threshold=threshold,

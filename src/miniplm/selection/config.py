@@ -75,8 +75,8 @@ class SelectionConfig(Config):
     replacement: bool = Field(
         False, description="of sample: draw with replacement; rows get repeat counts"
     )
-    within: Literal["corpus", "domain", "group"] = Field(
-        "corpus", description="what is ranked against each other: all, or each domain or group"
+    within: Literal["corpus", "domain"] = Field(
+        "corpus", description="what is ranked against each other: all, or each domain by itself"
     )
     shares: dict[str, float] = Field(
         {}, description="of quota: share of what is kept, by domain; others share the rest"
@@ -114,6 +114,24 @@ class SelectionConfig(Config):
     def ends(self) -> list[float]:
         """Share of training at which each of these phases ends."""
         return [phase.until for phase in self.schedule] or [1.0]
+
+    @property
+    def amount_in_words(self) -> str:
+        """How much is asked for.
+
+        Example:
+            >>> SelectionConfig(ratio=0.5).amount_in_words
+            '50% of the sequences'
+            >>> SelectionConfig(policy="threshold", min_score=0.5).amount_in_words
+            'scores from 0.5'
+        """
+        if self.policy == "threshold":
+            ends = (("from", self.min_score), ("to", self.max_score))
+            return "scores " + " ".join(f"{word} {end:g}" for word, end in ends if end is not None)
+        if self.tokens is not None:
+            return f"{self.tokens:,} tokens"
+        shares = ", then ".join(f"{ratio:.0%}" for ratio in self.ratios)
+        return f"{shares} of the sequences"
 
     def fingerprinted(self) -> dict[str, Any]:
         """Only what the policy reads."""
