@@ -102,10 +102,10 @@ class Example:
 class SelectionSummary:
     """One selection: how it was made, how scores are spread, what it kept.
 
-    `policy` and `normalization` are the words of the recipe, `asked` is how much to keep; scores are in nats per token or per
-    byte, or in nats (`sum`). `histogram_edges` has one entry more than `histogram_counts`; the
-    outermost bins hold all that lies beyond. `threshold` is the lowest kept score, None where the
-    policy does not go by the score.
+    `policy` and `normalization` are the words of the recipe, `asked` is how much to keep; scores
+    are in nats per token or per byte, or in nats (`sum`). `histogram_edges` has one entry more than
+    `histogram_counts`; the outermost bins hold all that lies beyond. `threshold` is the lowest kept
+    score, None where the policy does not go by the score.
     """
 
     name: str
