@@ -25,7 +25,7 @@ FORMAT_VERSION = 2
 
 RECORDED_PACKAGES = (
     "miniplm", "torch", "transformers", "tokenizers", "gigatoken", "orjson", "accelerate", "numpy",
-    "pyarrow", "polars",
+    "pyarrow", "polars", "scikit-learn", "scipy", "rensa",
 )  # fmt: skip
 
 
