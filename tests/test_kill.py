@@ -175,7 +175,7 @@ def test_wherever_a_full_disk_stops_a_checkpoint_it_is_told(
     real = getattr(Path, operation)
 
     def fails(path, *arguments, **settings):
-        if path.name.startswith((".step-00000020", "state.json")) and "20" in str(path):
+        if path.name.startswith((".step-00000020", "state.json")) and "step-00000020" in str(path):
             full_disk()
         return real(path, *arguments, **settings)
 

@@ -280,7 +280,7 @@ def test_one_of_each_cluster_is_exported_and_can_be_selected_from_again(tmp_path
             tmp_path / f"second/{shard.prefix.name}.parquet",
             ids,
             np.array([0.25, 0.5], np.float32)[: len(ids)],
-            np.ones(len(ids), np.float32),
+            {},
             {"shard_hash": shard.info.shard_hash},
         )
     export_corpus(tmp_path / "unique/shards", tmp_path / "second", tmp_path / "refined", serial)

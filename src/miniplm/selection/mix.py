@@ -104,6 +104,8 @@ class Mix:
 
 def mix_by_domain(rows: KeptRows) -> dict[str, Mix]:
     """The mix of each domain in a shard."""
+    if len(rows.domain_numbers) == 0:
+        return {}
     order = np.argsort(rows.domain_numbers, kind="stable")
     numbers, begins = np.unique(rows.domain_numbers[order], return_index=True)
     mixes = {}
