@@ -104,7 +104,7 @@ def _is_mapping_of_sections(annotation: object) -> bool:
 
 
 def _config_class(annotation: object) -> type[BaseModel] | None:
-    """The config class in an annotation such as `X`, `X | None` or `dict[str, X]`, not `list[X]`."""
+    """The config class in an annotation such as `X`, `X | None` or `dict[str, X]`; no list's."""
     if getattr(annotation, "__origin__", None) is list:
         return None
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
