@@ -15,12 +15,8 @@ from miniplm.errors import ArtefactError
 from miniplm.runtime.executors import processes, serial, threads
 from miniplm.selection.group_facts import typical_ngrams
 from miniplm.selection.group_tables import read_groups
-from miniplm.selection.grouping import (
-    GroupingConfig,
-    fit_groups,
-    group_sequences,
-    sampled_places,
-)
+from miniplm.selection.grouping import fit_groups, group_sequences, sampled_places
+from miniplm.selection.grouping_config import GroupingConfig
 from miniplm.selection.ngram_counts import NUM_FEATURES, Weighting, ngram_counts
 from miniplm.selection.shingles import hash_ngrams
 from miniplm.selection.token_rows import TokenRows

@@ -17,8 +17,9 @@ from miniplm.export.exporter import export_corpus
 from miniplm.runtime.executors import processes, serial, threads
 from miniplm.selection.cluster_tables import keep_one, read_clusters
 from miniplm.selection.clustering import _CENTRES
+from miniplm.selection.duplicates_config import NearDuplicatesConfig
 from miniplm.selection.minhash import Bands, signatures
-from miniplm.selection.near_duplicates import NearDuplicatesConfig, find_near_duplicates
+from miniplm.selection.near_duplicates import find_near_duplicates
 from miniplm.selection.shingles import Shingles, jaccard
 from miniplm.selection.tables import write_selection
 from miniplm.selection.token_rows import TokenRows, row_blocks

@@ -28,7 +28,10 @@ from miniplm.model import ModelConfig
 from miniplm.scoring.capture_config import CaptureConfig
 from miniplm.scoring.checks import own_token_faults, proxy_faults
 from miniplm.scoring.config import ScoringConfig
+from miniplm.selection.checks import row_table_faults
 from miniplm.selection.config import SelectionConfig
+from miniplm.selection.duplicates_config import NearDuplicatesConfig
+from miniplm.selection.grouping_config import GroupingConfig
 from miniplm.training.checks import method_faults
 from miniplm.training.config import READ_BY, TrainingConfig
 
@@ -89,6 +92,12 @@ class Recipe(Config):
     packing: PackingConfig = Field(PackingConfig(), description="documents to sequences")
     teacher: ScorerConfig = Field(description="the large model whose knowledge is wanted")
     reference: ScorerConfig = Field(description="the small model it is compared with")
+    near_duplicates: NearDuplicatesConfig | None = Field(
+        None, description="look for candidates that say nearly the same; null: do not"
+    )
+    grouping: GroupingConfig | None = Field(
+        None, description="group similar candidates, where domains are not labelled; null: do not"
+    )
     scoring: ScoringConfig = Field(ScoringConfig(), description="how both score")
     selections: dict[str, SelectionConfig] = Field(
         default_factory=lambda: {"refined": SelectionConfig()},
@@ -133,6 +142,7 @@ class Recipe(Config):
         for name, student in self.students.items():
             faults += self._student_faults(name, student)
         faults += self._token_faults()
+        faults += row_table_faults(self.selections, self.near_duplicates, self.grouping)
         held_out_source = self.held_out_corpus.source if self.held_out_corpus else None
         if "tokens" in (self.corpus.source, held_out_source) and self.tokenizer.name is None:
             faults.append(

@@ -6,6 +6,7 @@ from pathlib import Path
 from miniplm.export.exporter import SHARDS_FOLDER, export_corpus
 from miniplm.manifest import Outcome
 from miniplm.recipe import CANDIDATES, Recipe
+from miniplm.road.candidates import Candidates
 from miniplm.road.forms import add_forms
 from miniplm.road.models import Models, token_bytes
 from miniplm.road.retokenized import Retokenized
@@ -22,6 +23,7 @@ class Corpora:
         recipe: Names them.
         steps: Theirs are added here.
         tokenized: What they are made from.
+        candidates: Those that are scored.
         models: The teacher is among them.
         scores: Score tables of the candidates, by role.
     """
@@ -31,12 +33,13 @@ class Corpora:
         recipe: Recipe,
         steps: Steps,
         tokenized: Tokenized,
+        candidates: Candidates,
         models: Models,
         scores: Mapping[str, Step],
     ) -> None:
         self._recipe, self._steps, self._tokenized = recipe, steps, tokenized
-        self._models, self._scores = models, dict(scores)
-        self._corpora = {CANDIDATES: tokenized.candidates}
+        self._candidates, self._models, self._scores = candidates, models, dict(scores)
+        self._corpora = {CANDIDATES: candidates.corpus}
         self._corpora |= {name: self._add_selection(name) for name in recipe.selections}
         self._corpora |= {name: self._add_generation(name) for name in recipe.generations}
         self._corpora |= Retokenized(recipe, steps, tokenized, self._corpora).corpora
@@ -46,34 +49,36 @@ class Corpora:
 
     def _add_selection(self, name: str) -> Corpus:
         """Selection and export of one refined corpus."""
-        recipe, tokenized = self._recipe, self._tokenized
-        config = recipe.selections[name]
-        candidates = tokenized.split(CANDIDATES)
+        recipe, tokenized, candidates = self._recipe, self._tokenized, self._candidates
+        config, shards = recipe.selections[name], candidates.corpus.shards
+        tables, tables_needed = candidates.tables_for(config)
 
         def select(folder: Path) -> Outcome:
             from miniplm.selection.selector import select_sequences
 
             teacher, reference = self._scores["teacher"].folder, self._scores["reference"].folder
             require_scores_to_select_by(recipe, teacher, config)
-            return select_sequences(candidates, teacher, reference, config, recipe.seed, folder)
+            return select_sequences(
+                shards, teacher, reference, config, recipe.seed, folder, tables=tables
+            )
 
         def export(folder: Path) -> Outcome:
-            return export_corpus(candidates, selected.folder, folder)
+            return export_corpus(shards, selected.folder, folder)
 
         selected = self._steps.add(
             f"select/{name}",
             {**config.fingerprinted(), "seed": recipe.seed},
-            {"tokenize": tokenized.step, **self._scores},
+            {**candidates.needs, **tables_needed, **self._scores},
             select,
-            {"tokenize": tokenized.splits},
+            candidates.inputs,
         )
         self._add_description(name, selected)
         exported = self._steps.add(
             f"export/{name}",
             {},
-            {"tokenize": tokenized.step, "selection": selected},
+            {**candidates.needs, "selection": selected},
             export,
-            {"tokenize": tokenized.splits},
+            candidates.inputs,
         )
         add_forms(
             self._steps.add,
@@ -106,15 +111,15 @@ class Corpora:
             from miniplm.selection.effects import describe_selection
 
             texts = token_bytes(load_tokenizer(tokenized.tokenizer))
-            candidates, text_apart = tokenized.split(CANDIDATES), tokenized.split(apart)
+            shards, text_apart = self._candidates.corpus.shards, tokenized.split(apart)
             return describe_selection(
-                candidates, selected.folder, text_apart, texts, recipe.seed, folder
+                shards, selected.folder, text_apart, texts, recipe.seed, folder
             )
 
         self._steps.add(
             f"describe/{name}",
             {"apart": apart, "seed": recipe.seed},
-            {"tokenize": tokenized.step, "selection": selected},
+            {**self._candidates.needs, "selection": selected},
             work,
             {"tokenize": splits},
         )

@@ -14,6 +14,7 @@ from miniplm.manifest import Outcome
 from miniplm.model import Dtype, ModelConfig
 from miniplm.recipe import CANDIDATES, Recipe, ScorerConfig, StudentConfig
 from miniplm.recipe_text import recipe_yaml
+from miniplm.road.candidates import DUPLICATES, GROUP, Candidates
 from miniplm.road.corpora import Corpora
 from miniplm.road.models import Models, token_bytes
 from miniplm.road.score_steps import (
@@ -43,13 +44,16 @@ class Road:
         self.run_dir = Path(recipe.run_dir).expanduser()
         self._steps = Steps(self.run_dir)
         self._tokenized = Tokenized(recipe, self._steps)
+        self._candidates = Candidates(recipe, self._steps, self._tokenized)
         self._models = Models(recipe, self._tokenized.tokenizer)
         for role in ("teacher", "reference"):
             self._models.add(role, self._add_scorer(role, getattr(recipe, role)))
         self._scores: dict[str, Step] = {}
         for role in scoring_order(recipe):
             self._scores[role] = self._add_score(role)
-        self._corpora = Corpora(recipe, self._steps, self._tokenized, self._models, self._scores)
+        self._corpora = Corpora(
+            recipe, self._steps, self._tokenized, self._candidates, self._models, self._scores
+        )
         self._captures = {name: self._add_capture(name) for name in recipe.captures}
         for name, student in recipe.students.items():
             self._models.add(name, self._add_student(name, student))
@@ -188,13 +192,12 @@ class Road:
         return self._add_training(name, config, training, given, needs, settings)
 
     def _add_score(self, role: str) -> Step:
-        recipe, tokenized = self.recipe, self._tokenized
-        needs = self._models.needed(role, {"tokenize": tokenized.step})
-        inputs = {"tokenize": tokenized.splits}
+        recipe, candidates = self.recipe, self._candidates
+        needs, inputs = self._models.needed(role, candidates.needs), candidates.inputs
         origin = {kind: step.spec.fingerprint for kind, step in needs.items()} | inputs
         if recipe.scoring.proxy and role == "teacher":
             needs["score/reference"] = self._scores["reference"]
-        work = score_work(recipe, role, self._models, tokenized, self.run_dir, origin)
+        work = score_work(recipe, role, self._models, candidates.corpus, self.run_dir, origin)
         settings = score_settings(recipe, role, self._models)
         return self._steps.add(f"score/{role}", settings, needs, work, inputs)
 
@@ -267,7 +270,8 @@ class Road:
             foundations = {name: self.foundations(name) for name in self.recipe.students}
             return write_report(run_files(self.recipe, self.run_dir, stages, foundations), folder)
 
-        corpora = [step for step in self.steps if step.kind in ("select", "describe")]
+        shown = (DUPLICATES, GROUP, "select", "describe")
+        corpora = [step for step in self.steps if step.kind in shown]
         needs = {step.name: step for step in [self._tokenized.step, *corpora, *evaluations]}
-        shown = {"recipe": recipe_yaml(self.recipe), "format": PAGE_FORMAT}
-        self._steps.add("report", shown, needs, work)
+        settings = {"recipe": recipe_yaml(self.recipe), "format": PAGE_FORMAT}
+        self._steps.add("report", settings, needs, work)

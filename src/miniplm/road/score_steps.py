@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from miniplm.manifest import Outcome, fingerprint
-from miniplm.recipe import CANDIDATES, Recipe
+from miniplm.recipe import Recipe
 from miniplm.road.models import Models, token_bytes
-from miniplm.road.tokenized import Tokenized
+from miniplm.road.step import Corpus
 from miniplm.scoring.agreement import PAPER_RATIO
 from miniplm.selection.config import SelectionConfig
 
@@ -41,7 +41,7 @@ def score_work(
     recipe: Recipe,
     role: str,
     models: Models,
-    tokenized: Tokenized,
+    candidates: Corpus,
     run_dir: Path,
     inputs: Mapping[str, str],
 ) -> Callable[[Path], Outcome]:
@@ -51,11 +51,11 @@ def score_work(
         recipe: How.
         role: Who.
         models: Loads it.
-        tokenized: Has the candidates.
+        candidates: What it scores.
         run_dir: Of the run.
         inputs: Fingerprints of the corpus and, if it is trained here, of the model.
     """
-    scoring, shards = recipe.scoring, tokenized.split(CANDIDATES)
+    scoring, shards = recipe.scoring, candidates.shards
 
     def score(folder: Path) -> Outcome:
         from miniplm.scoring.scorer import score_shards
@@ -63,7 +63,7 @@ def score_work(
         return score_shards(
             models.load(role, scoring.dtype),
             shards,
-            token_bytes(tokenized.tokenizer),
+            token_bytes(candidates.tokenizer),
             scoring,
             folder,
             states=keeps_states(recipe, role),
@@ -77,7 +77,7 @@ def score_work(
             models.load(role, scoring.dtype),
             shards,
             run_dir / "score/reference",
-            token_bytes(tokenized.tokenizer),
+            token_bytes(candidates.tokenizer),
             scoring,
             recipe.seed,
             folder,

@@ -51,7 +51,7 @@ class Tokenized:
 
     @property
     def candidates(self) -> Corpus:
-        """All sequences that are scored."""
+        """All sequences of the split that is to be scored."""
         return self.corpus(self.step, self.split(CANDIDATES), "all candidates")
 
     def corpus(self, step: Step, shards: Path, words: str) -> Corpus:

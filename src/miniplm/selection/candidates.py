@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -29,13 +30,14 @@ from miniplm.selection.cut import (
     add_tallies,
     find_cuts,
 )
+from miniplm.selection.group_tables import group_name, read_groups
 from miniplm.selection.scores import Block, OpenShard, ScoredShard
 
 _LOOKS = 16
 _BUFFERS = Buffers()
 FoundT = TypeVar("FoundT")
 StratumOf = Callable[[str], str]
-"""The stratum that a domain belongs to."""
+"""The stratum that a domain belongs to, or a group."""
 ValueOf = Callable[["ScoredBlock"], NDArray[np.float64]]
 """What the rows of a block are ranked by, NaN where one has no place in the ranking."""
 
@@ -45,9 +47,22 @@ def whole_corpus(_: str) -> str:
     return CORPUS
 
 
-def own_domain(domain: str) -> str:
-    """Each domain has a ranking of its own."""
-    return domain
+def each_its_own(label: str) -> str:
+    """Each domain, or each group, has a ranking of its own."""
+    return label
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What each row of a block is: of which domain, or of which group.
+
+    Args:
+        names: Names of domains or groups.
+        numbers: Which of them each row is of, `[rows]`.
+    """
+
+    names: Sequence[str]
+    numbers: NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -57,12 +72,16 @@ class ScoredBlock:
     Args:
         rows: As they are read.
         difference: Difference scores, `[rows]`, NaN where there is none.
-        scores: The same, calibrated.
+        scores: The same, calibrated; NaN also where a row is left out beforehand.
+        labels: What strata are made of.
+        groups: Groups of the rows, where they were grouped.
     """
 
     rows: Block
     difference: NDArray[np.float64]
     scores: NDArray[np.float64]
+    labels: Labels
+    groups: Labels | None = None
 
     @property
     def ids(self) -> NDArray[np.int64]:
@@ -73,10 +92,10 @@ class ScoredBlock:
         """Places of the rows of each stratum: an array of indices, or a slice of all."""
         if stratum_of is whole_corpus:
             return [(CORPUS, slice(None))]
-        names = sorted({stratum_of(domain) for domain in self.rows.domains})
+        names = sorted({stratum_of(label) for label in self.labels.names})
         numbers = {name: number for number, name in enumerate(names)}
-        strata = np.array([numbers[stratum_of(domain)] for domain in self.rows.domains])
-        of_rows = strata[self.rows.domain_numbers]
+        strata = np.array([numbers[stratum_of(label)] for label in self.labels.names])
+        of_rows = strata[self.labels.numbers]
         order = np.argsort(of_rows, kind="stable")
         parts = np.split(order, np.searchsorted(of_rows[order], np.arange(1, len(names))))
         return [(name, part) for name, part in zip(names, parts, strict=True) if len(part)]
@@ -89,34 +108,76 @@ class Candidates:
         shards: With their score tables.
         executor: Runs the shards.
         described: Whether domains and numbers of tokens are needed.
+        groups_folder: Group tables, if rows were grouped.
+        within_groups: Whether strata are made of groups, not of domains.
+
+    Attributes:
+        calibrated: Turns log-probabilities into the scores that are ranked, once it is fitted.
+        left_out: Ascending ids of rows that have no place in any ranking.
     """
 
     def __init__(
-        self, shards: Sequence[ScoredShard], executor: Executor[Any, Any], *, described: bool
+        self,
+        shards: Sequence[ScoredShard],
+        executor: Executor[Any, Any],
+        *,
+        described: bool,
+        groups_folder: Path | None = None,
+        within_groups: bool = False,
     ) -> None:
         self.shards, self.executor, self.described = shards, executor, described
+        self._groups_folder, self._within_groups = groups_folder, within_groups
         sizes = [count_rows(shard.prefix) for shard in shards]
         self.num_rows = sum(sizes)
         self.filled = [shard for shard, size in zip(shards, sizes, strict=True) if size]
         self.calibrated: Calibrated | None = None
+        self.left_out: NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
     def blocks(self, files: OpenShard, *, described: bool | None = None) -> Iterator[ScoredBlock]:
         """The rows of a shard, in its order."""
-        for rows in files.blocks(described=self.described if described is None else described):
+        described = self.described if described is None else described
+        grouped = self._groups(files) if described else None
+        begin = 0
+        for rows in files.blocks(described=described):
             difference = _BUFFERS.get("difference", len(rows.sequence_ids))
             np.subtract(rows.teacher, rows.reference, out=difference)
-            scores = difference
-            if self.calibrated is not None:
-                scores = self.calibrated.scores(
-                    Rows(
-                        rows.teacher,
-                        rows.reference,
-                        rows.num_tokens,
-                        tuple(rows.domains),
-                        rows.domain_numbers,
-                    )
-                )
-            yield ScoredBlock(rows, difference, scores)
+            labels = Labels(rows.domains, rows.domain_numbers)
+            groups = None
+            if grouped is not None:
+                part = slice(begin, begin + len(rows.sequence_ids))
+                groups = Labels(grouped.names, grouped.numbers[part])
+                labels = groups if self._within_groups else labels
+                begin = part.stop
+            scores = self._without(rows, self._scores(rows, difference, labels))
+            yield ScoredBlock(rows, difference, scores, labels, groups)
+
+    def _groups(self, files: OpenShard) -> Labels | None:
+        """Groups of all rows of a shard."""
+        if self._groups_folder is None:
+            return None
+        path = self._groups_folder / f"{files.shard.name}.parquet"
+        groups = read_groups(path, files.shard_hash).groups
+        return Labels([group_name(number) for number in range(groups.max(initial=-1) + 1)], groups)
+
+    def _scores(
+        self, rows: Block, difference: NDArray[np.float64], labels: Labels
+    ) -> NDArray[np.float64]:
+        """Calibrated difference scores."""
+        if self.calibrated is None:
+            return difference
+        names, numbers = tuple(labels.names), labels.numbers
+        return self.calibrated.scores(
+            Rows(rows.teacher, rows.reference, rows.num_tokens, names, numbers)
+        )
+
+    def _without(self, rows: Block, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scores, NaN for rows that are left out."""
+        ids = rows.sequence_ids
+        if not len(self.left_out) or not len(ids):
+            return scores
+        ends = np.searchsorted(self.left_out, [ids.min(), ids.max() + 1])
+        left_out = self.left_out[slice(*ends)]
+        return np.where(np.isin(ids, left_out), np.nan, scores) if len(left_out) else scores
 
     def each_block(self, find: Callable[[ScoredBlock], FoundT]) -> list[FoundT]:
         """What a function finds in every block, in their order."""

@@ -23,7 +23,7 @@ from miniplm.selection.candidates import (
     ScoredBlock,
     StratumOf,
     ValueOf,
-    own_domain,
+    each_its_own,
     whole_corpus,
 )
 from miniplm.selection.config import SelectionConfig
@@ -136,7 +136,7 @@ class Layers:
 
 def choose(candidates: Candidates, config: SelectionConfig, seed: int) -> Layers:
     """Find what a policy without replacement keeps."""
-    value_of = partial(_values, config, seed)
+    value_of = ranking_of(config, seed)
     if config.policy == "threshold":
         return Layers([[_threshold(config, value_of)]])
     if config.policy == "quota" and config.floor:
@@ -145,6 +145,11 @@ def choose(candidates: Candidates, config: SelectionConfig, seed: int) -> Layers
         [[_ranked(candidates, config, value_of, _whole(config, each))] for each in config.ratios],
         config.ends,
     )
+
+
+def ranking_of(config: SelectionConfig, seed: int) -> ValueOf:
+    """What a policy ranks rows by."""
+    return partial(_values, config, seed)
 
 
 def _values(config: SelectionConfig, seed: int, block: ScoredBlock) -> NDArray[np.float64]:
@@ -162,11 +167,11 @@ def strata(config: SelectionConfig) -> StratumOf:
         return partial(_named_or_rest, frozenset(config.shares))
     if config.within == "corpus" and config.policy != "quota":
         return whole_corpus
-    return own_domain
+    return each_its_own
 
 
-def _named_or_rest(named: frozenset[str], domain: str) -> str:
-    return domain if domain in named else CORPUS
+def _named_or_rest(named: frozenset[str], label: str) -> str:
+    return label if label in named else CORPUS
 
 
 def _threshold(config: SelectionConfig, value_of: ValueOf) -> Layer:
@@ -201,9 +206,11 @@ def _skipped(config: SelectionConfig) -> float:
 def _with_floor(candidates: Candidates, config: SelectionConfig, value_of: ValueOf) -> Layers:
     """A share of every domain in any case, and the best of what is left."""
     in_tokens = config.tokens is not None
-    sure_cuts = candidates.cuts(value_of, own_domain, AtLeast(config.floor), in_tokens=in_tokens)
-    sure = Layer(value_of, own_domain, sure_cuts, {})
-    size = sum(candidates.sizes_kept(value_of, own_domain, sure_cuts, in_tokens=in_tokens).values())
+    sure_cuts = candidates.cuts(value_of, each_its_own, AtLeast(config.floor), in_tokens=in_tokens)
+    sure = Layer(value_of, each_its_own, sure_cuts, {})
+    size = sum(
+        candidates.sizes_kept(value_of, each_its_own, sure_cuts, in_tokens=in_tokens).values()
+    )
     others = partial(_values_without, value_of, sure)
     phases = []
     for ratio in config.ratios:

@@ -75,11 +75,16 @@ class SelectionConfig(Config):
     replacement: bool = Field(
         False, description="of sample: draw with replacement; rows get repeat counts"
     )
-    within: Literal["corpus", "domain"] = Field(
-        "corpus", description="what is ranked against each other: all, or each domain by itself"
+    within: Literal["corpus", "domain", "group"] = Field(
+        "corpus",
+        description="what is ranked against each other: all, or each domain or group by itself",
+    )
+    one_per_cluster: bool = Field(
+        False, description="of each cluster of near-duplicates only the best-ranked may be kept"
     )
     shares: dict[str, float] = Field(
-        {}, description="of quota: share of what is kept, by domain; others share the rest"
+        {},
+        description="of quota: share of what is kept, by domain (or group); others share the rest",
     )
     floor: float = Field(
         0.0, ge=0, lt=1, description="of quota: share of every domain that is kept in any case"
@@ -92,7 +97,7 @@ class SelectionConfig(Config):
     calibration: Calibration = Field(
         "none",
         description="none (paper); residual: of the teacher's loss regressed on the reference's; "
-        "zscore: within domain and length",
+        "zscore: within domain (or group) and length",
     )
     normalization: Normalization = Field(
         "per_token", description="log-probabilities are compared per_token, per_byte, or as a sum"
@@ -141,6 +146,8 @@ class SelectionConfig(Config):
             unread.add("ratio")
         if not self.schedule:
             unread.add("schedule")
+        if not self.one_per_cluster:
+            unread.add("one_per_cluster")  # runs from before there was such a field still hold
         return {name: value for name, value in fields.items() if name not in unread}
 
 

@@ -32,6 +32,16 @@ class Groups:
     groups: NDArray[np.int32]
 
 
+def group_name(number: int) -> str:
+    """What a group is called.
+
+    Example:
+        >>> group_name(3)
+        'group 3'
+    """
+    return f"group {number}"
+
+
 def write_groups(path: Path, found: Groups, origin: dict[str, Any]) -> None:
     """Write the groups of one shard atomically; `origin` names its `shard_hash`."""
     columns = [pa.array(found.sequence_ids), pa.array(found.groups)]

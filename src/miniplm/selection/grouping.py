@@ -17,9 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from miniplm.config import Config
 from miniplm.data.chance import uniform_by_id
 from miniplm.data.parquet import ColumnFile
 from miniplm.data.shards import Shard, open_shards
@@ -29,17 +27,9 @@ from miniplm.runtime.executors import Executor, threads
 from miniplm.runtime.progress import progress
 from miniplm.selection.group_facts import group_facts
 from miniplm.selection.group_tables import Groups, is_grouped, read_groups, write_groups
+from miniplm.selection.grouping_config import GroupingConfig
 from miniplm.selection.ngram_counts import Weighting, ngram_counts
 from miniplm.selection.token_rows import TokenRows, row_blocks
-
-
-class GroupingConfig(Config):
-    """How rows are grouped."""
-
-    num_groups: int = Field(32, ge=2, description="groups; more are purer, fewer easier to name")
-    longest_ngram: int = Field(2, ge=1, le=5, description="token ids in the longest n-grams")
-    num_components: int = Field(64, ge=2, description="dimensions that rows are compared in")
-    sample_rows: int = Field(32_768, ge=100, description="rows that the groups are found on")
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from pydantic import Field
 
-from miniplm.config import Config
 from miniplm.data.parquet import ID_COLUMN, ColumnFile, write_parquet
 from miniplm.data.shards import Shard, open_shards
 from miniplm.manifest import Outcome, fingerprint
@@ -29,28 +27,12 @@ from miniplm.runtime.progress import progress
 from miniplm.selection.cluster_tables import Clusters, is_clustered, write_clusters
 from miniplm.selection.clustering import Clustering, find_clusters
 from miniplm.selection.duplicate_facts import duplicate_facts
-from miniplm.selection.minhash import Bands, algorithm, band_hashes
+from miniplm.selection.duplicates_config import NearDuplicatesConfig
+from miniplm.selection.minhash import algorithm, band_hashes
 from miniplm.selection.shingles import Shingles
 from miniplm.selection.token_rows import TokenRows, row_blocks
 
 BANDS_FOLDER = "bands"
-
-
-class NearDuplicatesConfig(Config):
-    """When two rows count as near-duplicates."""
-
-    similarity: float = Field(
-        0.8, gt=0, le=1, description="Jaccard similarity of their n-grams from which on they do"
-    )
-    ngram: int = Field(5, ge=1, description="token ids in an n-gram")
-    num_hashes: int = Field(
-        128, ge=8, le=1024, description="length of a row's MinHash signature; more miss fewer"
-    )
-
-    @property
-    def bands(self) -> Bands:
-        """How signatures are cut."""
-        return Bands.for_similarity(self.similarity, self.num_hashes)
 
 
 def find_near_duplicates(
@@ -143,7 +125,7 @@ def _write_clusters(
     rows: TokenRows, found: Clustering, config: NearDuplicatesConfig, folder: Path
 ) -> None:
     together = fingerprint([shard.info.shard_hash for shard in rows.shards])
-    of_config = {**config.fingerprinted(), "algorithm": algorithm()}
+    of_config = {**config.clustered_by(), "algorithm": algorithm()}
     bounds = np.searchsorted(found.places, rows.offsets)
     for number, shard in enumerate(rows.shards):
         path = folder / f"{shard.prefix.name}.parquet"

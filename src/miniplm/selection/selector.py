@@ -5,7 +5,8 @@ where rankings are to be cut, and to write what is kept. Neither the number of s
 workers has a say in it.
 """
 
-from dataclasses import replace
+import hashlib
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,20 @@ from miniplm.runtime.buffers import Buffers
 from miniplm.runtime.executors import Executor, threads
 from miniplm.runtime.log import logger
 from miniplm.selection.calibration import Rows, fit_calibration
-from miniplm.selection.candidates import Candidates, ScoredBlock, whole_corpus
-from miniplm.selection.choice import Choice, Kept, Layers, choose, strata
+from miniplm.selection.candidates import Candidates, Labels, ScoredBlock, whole_corpus
+from miniplm.selection.choice import Choice, Kept, Layers, choose, ranking_of, strata
 from miniplm.selection.config import SelectionConfig
+from miniplm.selection.one_per_cluster import all_but_the_best
 from miniplm.selection.remarks import warnings_of
 from miniplm.selection.replacement import draw_repeats
+from miniplm.selection.row_tables import RowTables
 from miniplm.selection.sample import SampledRows, in_sample, write_sample
 from miniplm.selection.scores import ROLES, OpenShard, ScoredShard, scored_shards
 from miniplm.selection.tables import REPEATS_FIELD, UNTIL_FIELD, is_selected, write_selection
 from miniplm.selection.totals import Totals
 
 _BUFFERS = Buffers()
+_NO_TABLES = RowTables()
 
 
 def select_sequences(
@@ -41,6 +45,7 @@ def select_sequences(
     seed: int,
     folder: Path,
     executor: Executor[Any, Any] = threads,
+    tables: RowTables = _NO_TABLES,
 ) -> Outcome:
     """Write `folder/data_N.parquet` for every token shard, and `folder/sample.parquet`.
 
@@ -55,27 +60,43 @@ def select_sequences(
         seed: Of chance.
         folder: Where the selection goes.
         executor: Runs the shards.
+        tables: Groups and clusters of near-duplicates of the candidates, where there are any.
 
     Raises:
+        ConfigError: The selection looks at tables that are not given.
         ArtefactError: Scores are missing or belong to other shards, none can be compared, or
             nothing is kept.
     """
+    tables.check(config)
     shards = scored_shards(shards_folder, teacher_folder, reference_folder, config.normalization)
     described = (
         config.tokens is not None
         or config.calibration == "zscore"
         or strata(config) is not whole_corpus
     )
-    candidates = Candidates(shards, executor, described=described)
+    candidates = Candidates(
+        shards,
+        executor,
+        described=described,
+        groups_folder=tables.groups,
+        within_groups=config.within == "group",
+    )
     if not candidates.filled:
         raise ArtefactError(_nothing_scored(shards_folder))
     _calibrate(candidates, config)
+    if config.one_per_cluster and tables.clusters is not None:
+        value_of = ranking_of(config, seed)
+        candidates.left_out = all_but_the_best(candidates, tables.clusters, value_of)
     choice = draw_repeats(candidates, config, seed) if config.replacement else None
     chosen: Choice = choice or choose(candidates, config, seed)
-    totals = _Writer(candidates, config, seed, chosen, folder).write()
+    written = _Writer(candidates, config, seed, chosen, folder).write()
+    totals = written.totals
     _check_something_is_kept(shards_folder, totals, config)
-    facts = _facts(totals, chosen, candidates, config)
-    logger.info("selection: kept by domain: %s", _shares_in_words(facts["domains"]))
+    facts = _facts(written, chosen, candidates, config)
+    for strata_of in ("domain", "group"):
+        if f"{strata_of}s" in facts:
+            shares = _shares_in_words(facts[f"{strata_of}s"])
+            logger.info("selection: kept by %s: %s", strata_of, shares)
     for warning in facts["warnings"]:
         logger.warning("selection: %s", warning)
     return Outcome(
@@ -84,6 +105,7 @@ def select_sequences(
             "kept": totals.num_kept,
             **({"drawn": totals.num_drawn} if config.replacement else {}),
             "not_comparable": totals.num_rows - totals.scores.count,
+            **({"near_duplicates": len(candidates.left_out)} if config.one_per_cluster else {}),
         },
         num_tokens=totals.num_tokens_drawn,
         facts=facts,
@@ -108,8 +130,8 @@ def _sampled(num_rows: int, described: bool, block: ScoredBlock) -> tuple[NDArra
         sampled = replace(
             sampled,
             num_tokens=rows.num_tokens[places],
-            domains=tuple(rows.domains),
-            domain_numbers=rows.domain_numbers[places],
+            domains=tuple(block.labels.names),
+            domain_numbers=block.labels.numbers[places],
         )
     return block.ids[places], sampled
 
@@ -128,47 +150,65 @@ class _Writer:
         self.candidates, self.config, self.seed = candidates, config, seed
         self.choice, self.folder = choice, folder
 
-    def write(self) -> Totals:
+    def write(self) -> "_Written":
         """Write everything; returns what there was and what was kept."""
-        parts, samples = [], []
-        for totals, sample in self.candidates.executor(self._write_shard, self.candidates.shards):
-            parts.append(totals)
+        parts, groups, samples = [], [], []
+        for written, sample in self.candidates.executor(self._write_shard, self.candidates.shards):
+            parts.append(written.totals)
+            groups += [written.groups] if written.groups else []
             samples += sample
         write_sample(self.folder, samples)
-        return Totals.total(parts)
+        return _Written(Totals.total(parts), Totals.total(groups) if groups else None)
 
-    def _write_shard(self, shard: ScoredShard) -> tuple[Totals, list[SampledRows]]:
-        totals, samples, columns = [], [], _KeptRows(shard)
+    def _write_shard(self, shard: ScoredShard) -> tuple["_Written", list[SampledRows]]:
+        totals, groups, samples, columns = [], [], [], _KeptRows(shard)
         files = shard.open()
         for block in self.candidates.blocks(files, described=True):
             kept = self.choice.kept(block)
             columns.add(block, kept)
             rows = block.rows
-            totals.append(
-                Totals.of(
-                    rows.domains,
-                    rows.domain_numbers,
-                    rows.num_tokens,
-                    block.difference,
-                    kept.mask,
-                    kept.repeats,
-                )
-            )
+            totals.append(_totals(Labels(rows.domains, rows.domain_numbers), block, kept))
+            groups += [_totals(block.groups, block, kept)] if block.groups else []
             samples.append(SampledRows.of(rows, shard.name, self.candidates.num_rows))
         path, origin = self.folder / f"{shard.name}.parquet", self._origin(files)
         if not is_selected(path, origin):
             write_selection(path, *columns.columns(), origin)
-        return Totals.total(totals), samples
+        return _Written(Totals.total(totals), Totals.total(groups) if groups else None), samples
 
     def _origin(self, files: OpenShard) -> dict[str, Any]:
         """All that the selection of a shard follows from."""
+        left_out = self.candidates.left_out
         return {
+            **(
+                {"left_out": hashlib.sha256(left_out.tobytes()).hexdigest()}
+                if len(left_out)
+                else {}
+            ),
             "shard_hash": files.shard_hash,
             "scores": {role: files.tables[role].metadata for role in ROLES},
             "config": self.config.fingerprinted(),
             "seed": self.seed,
             "cuts": self.choice.origin(),
         }
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What there was and what was kept, by domain, and by group if rows were grouped."""
+
+    totals: Totals
+    groups: Totals | None
+
+
+def _totals(labels: Labels, block: ScoredBlock, kept: Kept) -> Totals:
+    return Totals.of(
+        labels.names,
+        labels.numbers,
+        block.rows.num_tokens,
+        block.difference,
+        kept.mask,
+        kept.repeats,
+    )
 
 
 class _KeptRows:
@@ -216,10 +256,12 @@ def _nothing_scored(folder: Path) -> str:
 
 
 def _facts(
-    totals: Totals, choice: Choice, candidates: Candidates, config: SelectionConfig
+    written: _Written, choice: Choice, candidates: Candidates, config: SelectionConfig
 ) -> dict[str, Any]:
     """What selection did, for the manifest: threshold, spread of scores, shares per domain."""
+    totals = written.totals
     domains = totals.by_domain()
+    groups = written.groups.by_domain() if written.groups else {}
     plain = isinstance(choice, Layers) and config.policy in (
         "top_ratio", "token_budget", "threshold",
     )  # fmt: skip
@@ -232,7 +274,8 @@ def _facts(
         "share_below_zero": totals.num_below_zero / totals.scores.count,
         "variance_between_domains": totals.variance_between_domains,
         "domains": domains,
-        "warnings": warnings_of(domains, totals.num_kept / totals.num_rows, config),
+        **({"groups": groups} if groups else {}),
+        "warnings": warnings_of(domains, totals.num_kept / totals.num_rows, config, groups),
     }
 
 
