@@ -1,173 +1,25 @@
 """Policies: the stage against the rule spelt out, and what every policy promises."""
 
-from dataclasses import dataclass
-from fractions import Fraction
+from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miniplm.data.chance import uniform_by_id
-from miniplm.data.shards import make_sidecar, open_shards, write_shard
+from made_up_candidates import Row, select, simple_selection
 from miniplm.errors import ArtefactError, ConfigError
 from miniplm.recipe import make_recipe
-from miniplm.scoring.tables import ScoreInfo, write_scores
 from miniplm.selection.amounts import num_kept
 from miniplm.selection.config import SelectionConfig
 from miniplm.selection.ranking import gumbel_values, pareto_values
-from miniplm.selection.selector import select_sequences
-
-SEED = 5
-
-
-@dataclass(frozen=True)
-class Row:
-    id: int
-    teacher: float
-    reference: float
-    num_tokens: int
-    domain: str
-
-    @property
-    def difference(self):
-        return self.teacher - self.reference
-
-
-def write_candidates(folder, rows, num_shards):
-    """Shards and score tables of rows, dealt out in turn."""
-    for number in range(num_shards):
-        part = rows[number::num_shards]
-        prefix = folder / "shards" / f"data_{number}"
-        sidecar = make_sidecar(
-            np.array([row.id for row in part], np.int64),
-            [row.domain for row in part],
-            np.array([row.num_tokens + 1 for row in part], np.int32),
-            np.array([3 * row.num_tokens for row in part], np.int64),
-            [[f"source-{row.id}"] for row in part],
-        )
-        ids = [np.ones(row.num_tokens + 1, np.int32) for row in part]
-        write_shard(prefix, ids, sidecar, vocab_size=10, eos_id=0, max_length=64)
-    for role in ("teacher", "reference"):
-        by_id = {row.id: row for row in rows}
-        for shard in open_shards(folder / "shards"):
-            part = [by_id[index] for index in shard.sequence_ids.tolist()]
-            table = pa.table(
-                {
-                    "sequence_id": shard.sequence_ids,
-                    "log_prob": [getattr(row, role) * row.num_tokens for row in part],
-                    "num_tokens": np.array([row.num_tokens for row in part], np.int32),
-                    "num_bytes": np.array([3 * row.num_tokens for row in part], np.int64),
-                }
-            )
-            info = ScoreInfo("m", "f", "float32", shard.info.shard_hash)
-            write_scores(folder / role / f"{shard.prefix.name}.parquet", table, info)
-
-
-def select(folder, rows, num_shards=1, seed=SEED, **config):
-    """Outcome, and the selection as a table in the order of ids."""
-    if not (folder / "shards").exists():
-        write_candidates(folder, rows, num_shards)
-    out = folder / f"selection-{len(list(folder.iterdir()))}"
-    outcome = select_sequences(
-        folder / "shards", folder / "teacher", folder / "reference", SelectionConfig(**config),
-        seed, out,
-    )  # fmt: skip
-    tables = [pq.read_table(path) for path in sorted(out.glob("data_*.parquet"))]
-    return outcome, pa.concat_tables(tables).sort_by("sequence_id")
-
-
-def simple_values(rows, config):
-    """What rows are ranked by, spelt out."""
-    by_policy = {
-        "teacher_only": lambda row: row.teacher,
-        "reference_only": lambda row: -row.reference,
-        "perplexity_band": lambda row: -row.reference,
-    }
-    if config.policy == "random":
-        chance = uniform_by_id(np.array([row.id for row in rows]), SEED)
-        return dict(zip([row.id for row in rows], chance.tolist(), strict=True))
-    if config.policy == "sample":
-        ids = np.array([row.id for row in rows])
-        scores = np.array([row.difference for row in rows])
-        noisy = gumbel_values(scores, config.temperature, uniform_by_id(ids, SEED))
-        return dict(zip(ids.tolist(), noisy.tolist(), strict=True))
-    value = by_policy.get(config.policy, lambda row: row.difference)
-    return {row.id: value(row) for row in rows}
-
-
-def ranked(rows, values):
-    return sorted(rows, key=lambda row: (-values[row.id], row.id))
-
-
-def up_to(rows, limit, size):
-    """The first rows that together are no larger than the limit."""
-    found = []
-    for row in rows:
-        if sum(size(each) for each in found) + size(row) > limit:
-            break
-        found.append(row)
-    return found
-
-
-def simple_selection(rows, config):
-    """Ids that a policy keeps, spelt out."""
-    values = simple_values(rows, config)
-    if config.policy == "threshold":
-        low = -np.inf if config.min_score is None else config.min_score
-        high = np.inf if config.max_score is None else config.max_score
-        return {row.id for row in rows if low <= values[row.id] <= high}
-    in_domains = config.within == "domain" or config.policy == "quota"
-    by_tokens = config.tokens is not None
-
-    def size(row):
-        return row.num_tokens if by_tokens else 1
-
-    def total(part):
-        return sum(size(row) for row in part)
-
-    def whole(part):
-        share = total(part) / total(rows)
-        if by_tokens:
-            return int(Fraction(config.tokens * total(part), total(rows)))
-        assert share <= 1
-        return num_kept(len(part), config.ratio)
-
-    domains = {row.domain for row in rows}
-    if config.shares:
-        kept, budget = [], whole(rows)
-        for domain in config.shares:
-            part = [row for row in rows if row.domain == domain]
-            limit = min(total(part), int(config.shares[domain] * budget + 1e-9))
-            kept += up_to(ranked(part, values), limit, size)
-        part = [row for row in rows if row.domain not in config.shares]
-        limit = int((1 - sum(config.shares.values())) * budget + 1e-9)
-        return {row.id for row in kept + up_to(ranked(part, values), limit, size)}
-    if config.floor:
-        kept = []
-        for domain in domains:
-            part = [row for row in rows if row.domain == domain]
-            limit = int(np.ceil(config.floor * total(part) - 1e-9))
-            kept += up_to(ranked(part, values), limit, size)
-        others = [row for row in rows if row not in kept]
-        return {
-            row.id for row in kept + up_to(ranked(others, values), whole(rows) - total(kept), size)
-        }
-    strata = [[row for row in rows if row.domain == each] for each in domains]
-    kept = []
-    for part in strata if in_domains else [rows]:
-        order = ranked(part, values)
-        skip = {"band": config.skip_top, "perplexity_band": (1 - config.ratio) / 2}
-        order = order[int(skip.get(config.policy, 0) * len(order) + 1e-9) :]
-        kept += up_to(order, whole(part), size)
-    return {row.id for row in kept}
-
 
 VALUES = st.sampled_from([-3.0, -2.5, -2.0, -1.0, -0.5, -0.25])
 ROWS = st.lists(
-    st.tuples(VALUES, VALUES, st.integers(1, 30), st.sampled_from(["books", "code", "logs"])),
+    st.tuples(
+        VALUES, VALUES, st.integers(1, 30), st.sampled_from(["books", "code", "logs"]),
+        st.integers(0, 2),
+    ),
     min_size=2, max_size=40,
 ).map(lambda fields: [Row(3 * index, *each) for index, each in enumerate(fields)])  # fmt: skip
 RATIOS = st.floats(0.05, 0.95)
@@ -178,13 +30,13 @@ CONFIGS = st.one_of(
             ["top_ratio", "sample", "random", "teacher_only", "reference_only", "perplexity_band"]
         ),
         RATIOS,
-        st.sampled_from(["corpus", "domain"]),
+        st.sampled_from(["corpus", "domain", "group"]),
     ),
     st.builds(
         lambda policy, tokens, within: {"policy": policy, "tokens": tokens, "within": within},
         st.sampled_from(["token_budget", "sample", "random", "teacher_only", "quota"]),
         st.integers(40, 400),
-        st.sampled_from(["corpus", "domain"]),
+        st.sampled_from(["corpus", "domain", "group"]),
     ),
     st.builds(
         lambda low, width: {"policy": "threshold", "min_score": low, "max_score": low + width},
@@ -208,9 +60,11 @@ CONFIGS = st.one_of(
         st.integers(40, 400),
     ),
     st.builds(
-        lambda books, code, ratio: {
-            "policy": "quota", "shares": {"books": books, "code": code}, "ratio": ratio,
+        lambda names, one, other, ratio: {
+            "policy": "quota", "shares": dict(zip(names[1:], (one, other), strict=True)),
+            "ratio": ratio, "within": names[0],
         },
+        st.sampled_from([("corpus", "books", "code"), ("group", "group 0", "group 2")]),
         st.floats(0.0, 0.5),
         st.floats(0.0, 0.5),
         RATIOS,
@@ -219,10 +73,13 @@ CONFIGS = st.one_of(
 
 
 @settings(max_examples=150)
-@given(ROWS, CONFIGS, st.integers(1, 5), st.randoms())
+@given(ROWS, CONFIGS, st.booleans(), st.integers(1, 5), st.randoms())
 def test_every_policy_keeps_what_the_rule_spelt_out_keeps(
-    tmp_path_factory, rows, config, num_shards, random
+    tmp_path_factory, rows, config, one_per_cluster, num_shards, random
 ):
+    if one_per_cluster:
+        rows = in_clusters(rows, [random.randrange(len(rows)) for _ in rows])
+        config = {**config, "one_per_cluster": True}
     expected = simple_selection(rows, SelectionConfig(**config))
     random.shuffle(rows)
     folder = tmp_path_factory.mktemp("candidates")
@@ -232,6 +89,16 @@ def test_every_policy_keeps_what_the_rule_spelt_out_keeps(
         return
     _, table = select(folder, rows, num_shards, **config)
     assert set(table["sequence_id"].to_pylist()) == expected
+
+
+def in_clusters(rows, numbers):
+    """The same rows, those of one number in one cluster, named by its smallest id."""
+    smallest = {}
+    for number, row in zip(numbers, rows, strict=True):
+        smallest[number] = min(row.id, smallest.get(number, row.id))
+    return [
+        replace(row, cluster=smallest[number]) for number, row in zip(numbers, rows, strict=True)
+    ]
 
 
 def many_rows(count=3000, seed=0):

@@ -18,8 +18,8 @@ from miniplm.runtime.team import Team
 from miniplm.stage_runner import run_stage
 
 KINDS = (
-    "tokenize", "train", "score", "select", "describe", "export", "generate", "retokenize",
-    "capture", "evaluate", "report",
+    "tokenize", "duplicates", "group", "train", "score", "select", "describe", "export", "generate",
+    "retokenize", "capture", "evaluate", "report",
 )  # fmt: skip
 RECIPE_NAME = "used_recipe.yaml"
 _SUPERSEDED = "superseded"
@@ -38,6 +38,7 @@ def run(recipe: Recipe, kinds: Sequence[str] = KINDS, only: str | None = None) -
         Manifests of the steps asked for, in order.
 
     Raises:
+        ConfigError: The recipe has no such stage.
         StageNotReadyError: A stage that is not among `kinds` is missing.
         ArtefactError: Another process works in the same folder.
         MiniPLMError: Whatever a stage raises.
@@ -45,6 +46,9 @@ def run(recipe: Recipe, kinds: Sequence[str] = KINDS, only: str | None = None) -
     preflight(recipe)
     road = Road(recipe)
     steps = [step for step in road.steps if step.kind in kinds]
+    if not steps:
+        kinds_there = ", ".join(dict.fromkeys(step.kind for step in road.steps))
+        raise ConfigError("the recipe", [f"has no {kinds[0]} stage; its stages: {kinds_there}"])
     if only is not None:
         names = [step.instance for step in steps]
         if only not in names:

@@ -46,6 +46,7 @@ class RunFiles:
 
     Args:
         run_dir: The run's folder; a stage's output is in the folder of its name.
+        candidates: Folder of the token shards that are scored.
         title: Of the page.
         stages: Names of all stages but the report, in order.
         origins: Where each model comes from, in a few words: teacher, reference, then students.
@@ -59,6 +60,7 @@ class RunFiles:
     """
 
     run_dir: Path
+    candidates: Path
     title: str
     stages: Sequence[str]
     origins: Mapping[str, str]
@@ -276,7 +278,7 @@ class _Collector:
             name,
             config,
             self.manifests[f"select/{name}"],
-            shards_folder=folder / "tokenize" / "candidates",
+            shards_folder=self.run.candidates,
             tokenizer_folder=folder / "tokenize" / TOKENIZER_FOLDER,
             selection_folder=folder / "select" / name,
         )

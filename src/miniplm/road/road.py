@@ -268,7 +268,9 @@ class Road:
 
             stages = [step.name for step in self.steps if step.kind != "report"]
             foundations = {name: self.foundations(name) for name in self.recipe.students}
-            return write_report(run_files(self.recipe, self.run_dir, stages, foundations), folder)
+            shards = self._candidates.corpus.shards
+            files = run_files(self.recipe, self.run_dir, shards, stages, foundations)
+            return write_report(files, folder)
 
         shown = (DUPLICATES, GROUP, "select", "describe")
         corpora = [step for step in self.steps if step.kind in shown]

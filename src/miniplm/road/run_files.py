@@ -46,13 +46,18 @@ def _groups(recipe: Recipe) -> list[list[str]]:
 
 
 def run_files(
-    recipe: Recipe, run_dir: Path, stages: Sequence[str], foundations: Mapping[str, list[str]]
+    recipe: Recipe,
+    run_dir: Path,
+    candidates: Path,
+    stages: Sequence[str],
+    foundations: Mapping[str, list[str]],
 ) -> RunFiles:
     """A run as the report sees it.
 
     Args:
         recipe: Of the run.
         run_dir: Its folder.
+        candidates: Folder of the token shards that are scored.
         stages: Names of its stages, in order.
         foundations: Of each student, the stages whose compute its training builds on.
     """
@@ -61,6 +66,7 @@ def run_files(
     origins |= {name: _origin(recipe, name) for name in recipe.students}
     return RunFiles(
         run_dir=run_dir,
+        candidates=candidates,
         title=recipe.name,
         stages=stages,
         origins=origins,

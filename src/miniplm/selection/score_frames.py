@@ -23,7 +23,7 @@ from miniplm.data.parquet import ID_COLUMN, ColumnFile
 from miniplm.data.shards import shard_info, shard_prefixes
 from miniplm.errors import ArtefactError, ConfigError, StageNotReadyError
 from miniplm.manifest import Manifest, read_manifest
-from miniplm.scoring.tables import MEAN_COLUMN, open_scores
+from miniplm.scoring.tables import MEAN_COLUMN, open_scores, score_info
 from miniplm.selection.difference import Normalization
 from miniplm.selection.scores import ROLES, Role
 
@@ -69,9 +69,7 @@ def find_scored_run(run_dir: Path, selection: str | None = None) -> ScoredRun:
         StageNotReadyError: There are no scores yet.
         ConfigError: There is no such selection.
     """
-    run = ScoredRun(
-        run_dir / "tokenize" / "candidates", {role: run_dir / "score" / role for role in ROLES}
-    )
+    run = ScoredRun(_scored_shards(run_dir), {role: run_dir / "score" / role for role in ROLES})
     if not any(run_dir.glob("score/*/data_*.parquet")):
         raise StageNotReadyError(
             f"{run_dir}: holds no scores; expected tables in {run_dir / 'score'}. Run "
@@ -86,6 +84,19 @@ def find_scored_run(run_dir: Path, selection: str | None = None) -> ScoredRun:
     name = selection or names[0]
     folder = run_dir / "select" / name
     return ScoredRun(run.shards_folder, run.score_folders, name, folder, read_manifest(folder))
+
+
+def _scored_shards(run_dir: Path) -> Path:
+    """The candidates' token shards: those that near-duplicates were left out of, if they were."""
+    folders = [run_dir / "duplicates" / "shards", run_dir / "tokenize" / "candidates"]
+    scored = {
+        score_info(ColumnFile(path)).shard_hash for path in run_dir.glob("score/*/data_0.parquet")
+    }
+    for folder in folders[:-1]:
+        sidecar = folder / "data_0.parquet"
+        if sidecar.exists() and shard_info(ColumnFile(sidecar)).shard_hash in scored:
+            return folder
+    return folders[-1]
 
 
 def _complete_selections(run_dir: Path) -> list[str]:
