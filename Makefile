@@ -18,7 +18,7 @@ demo: $(VENV)/.installed  ## Walk the whole road on the embedded corpus (ten min
 	$(BIN)/miniplm demo
 
 test: check  ## Lint, format, types, and all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 # What the benchmarks take, such as BENCH="--data DATA --run runs/demo --size full"
 BENCH ?=

@@ -9,6 +9,7 @@ from conftest import tiny_recipe
 from miniplm.data.shards import open_shards
 from miniplm.errors import ConfigError
 from miniplm.pipeline import run
+from miniplm.planning import make_plan
 from miniplm.recipe import make_recipe
 from miniplm.road.road import Road
 from miniplm.selection.cluster_tables import read_clusters
@@ -159,3 +160,16 @@ def test_a_selection_without_its_tables_is_refused(tmp_path):
 def test_a_stage_that_the_recipe_does_not_have_is_named(corpus_folder, tmp_path):
     with pytest.raises(ConfigError, match="has no duplicates stage; its stages: tokenize, "):
         run(recipe_with(corpus_folder, tmp_path / "run"), kinds=["duplicates"])
+
+
+def test_a_plan_knows_what_is_left(corpus_with_copies, tmp_path):
+    sections = {"near_duplicates": {"keep": "first"}, "grouping": GROUPING}
+    recipe = recipe_with(corpus_with_copies, tmp_path / "run", **sections)
+    run(recipe, kinds=["tokenize"])
+    before = {step.name: step for step in make_plan(recipe).steps}
+    assert before["group"].num_tokens == before["duplicates"].num_tokens
+    (found,) = run(recipe, kinds=["duplicates"])
+    after = {step.name: step for step in make_plan(recipe).steps}
+    assert after["duplicates"].num_tokens == before["duplicates"].num_tokens
+    left = [after[name].num_tokens for name in ("group", "score/teacher", "score/reference")]
+    assert left == [found.num_tokens] * 3 < [before["group"].num_tokens] * 3

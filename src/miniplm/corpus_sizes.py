@@ -59,10 +59,20 @@ class CorpusSizes:
             num_rows, num_new = self.generated(generation)
             kept = generation.prompt_tokens - 1 if generation.keep_prompt else 0
             return num_rows * (kept + num_new)
-        num_candidates = self.splits[CANDIDATES]
+        num_candidates = self._candidates()
         if corpus in recipe.selections:
             return _kept(recipe.selections[corpus], num_candidates)
         return num_candidates
+
+    def _candidates(self) -> float:
+        """Those that are scored; with near-duplicates, until they have been left out."""
+        config = self._recipe.near_duplicates
+        if config is not None and config.keep == "first":
+            step = self._road.step("duplicates")
+            manifest = read_manifest(step.folder) if step.is_complete else None
+            if manifest:
+                return float(manifest.num_tokens)
+        return self.splits[CANDIDATES]
 
     def held_out(self, corpus: str = CANDIDATES) -> float:
         """Held-out tokens for a model that reads the tokens of a corpus."""

@@ -35,6 +35,11 @@ class Basis:
     @property
     def candidate_tokens(self) -> float:
         """Tokens that are scored."""
+        return self.corpora.of(CANDIDATES)
+
+    @property
+    def tokenized_candidates(self) -> float:
+        """The same before near-duplicates are left out."""
         return self.corpora.splits[CANDIDATES]
 
     def num_rows(self, num_tokens: float) -> float:
