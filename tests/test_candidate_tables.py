@@ -68,6 +68,11 @@ def test_one_row_of_a_cluster_is_kept(with_tables):
 def test_the_same_share_of_every_group_is_kept(with_tables):
     _, manifests = with_tables
     facts = manifests["select/refined"].facts
+    described = manifests["describe/refined"].facts["groups"]
+    for name, each in facts["groups"].items():
+        assert {kind: each[kind] for kind in ("num_sequences", "num_kept")} == {
+            kind: described[name][kind] for kind in ("num_sequences", "num_kept")
+        }
     groups = manifests["group"].facts["groups"]
     assert {name: each["num_sequences"] for name, each in facts["groups"].items()} == {
         f"group {each['group']}": each["num_sequences"] for each in groups
@@ -123,7 +128,11 @@ def test_what_is_redone(corpus_folder, tmp_path):
     scores = ("score/teacher", "score/reference")
     assert all(plain[step] == other[step] for other in (looked, dropped) for step in models)
     assert all(plain[step] == looked[step] == grouped[step] != dropped[step] for step in scores)
-    assert plain["select/refined"] == looked["select/refined"] != grouped["select/refined"]
+    assert plain["select/refined"] == looked["select/refined"] == grouped["select/refined"]
+    assert plain["train/miniplm"] == grouped["train/miniplm"]
+    assert plain["describe/refined"] != grouped["describe/refined"]
+    within = specs(recipe_with(corpus_folder, tmp_path, {"within": "group"}, grouping=GROUPING))
+    assert within["select/refined"] != grouped["select/refined"]
     best = specs(
         recipe_with(corpus_folder, tmp_path, {"one_per_cluster": True}, near_duplicates={})
     )

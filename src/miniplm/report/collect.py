@@ -17,6 +17,7 @@ from miniplm.manifest import (
     write_atomically,
     write_json,
 )
+from miniplm.report.candidate_tables import candidate_tables
 from miniplm.report.content import (
     CurvePoint,
     EqualLossRow,
@@ -171,6 +172,7 @@ class _Collector:
             dropped=self._dropped(),
             recipe_yaml=self.run.recipe_yaml,
             versions=versions(),
+            candidates=candidate_tables(self.manifests, list(self.run.selections)),
         )
 
     def _groups(self) -> Sequence[Sequence[str]]:

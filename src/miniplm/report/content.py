@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from miniplm.report.candidate_tables import CandidateTables
 from miniplm.report.effects_content import SelectionEffects
 
 Role = Literal["teacher", "reference", "student"]
@@ -209,4 +210,6 @@ class ReportContent:
     recipe_yaml: str
     versions: Mapping[str, str]
     notes: Sequence[str] = field(default_factory=tuple)
+    candidates: CandidateTables = field(default_factory=CandidateTables)
+    """Near-duplicates and groups, where they were looked for."""
     extra: Mapping[str, Any] = field(default_factory=dict)

@@ -57,11 +57,18 @@ class Candidates:
 
     def tables_for(self, config: SelectionConfig) -> tuple[RowTables, dict[str, Step]]:
         """The tables that a selection looks at, and the steps that make them."""
-        needs = {"groups": self._groups} if self._groups else {}
+        needs = {}
+        if config.within == "group" and self._groups:
+            needs["groups"] = self._groups
         if config.one_per_cluster and self._clusters:
             needs["clusters"] = self._clusters
         folders: dict[str, Path] = {role: step.folder for role, step in needs.items()}
         return RowTables(**folders), needs
+
+    @property
+    def groups(self) -> dict[str, Step]:
+        """The step that groups them, if one does."""
+        return {"groups": self._groups} if self._groups else {}
 
     def _add_duplicates(self, config: NearDuplicatesConfig) -> Step:
         """Find near-duplicates, and leave them out if that is asked for."""

@@ -105,6 +105,7 @@ class Corpora:
         apart = "reference" if recipe.splits.reference else "held_out"
         from_held_out = tokenized.step.spec.fingerprint
         splits = tokenized.splits if recipe.splits.reference else from_held_out
+        groups = self._candidates.groups
 
         def work(folder: Path) -> Outcome:
             from miniplm.data.tokenizer import load_tokenizer, token_bytes
@@ -113,13 +114,14 @@ class Corpora:
             texts = token_bytes(load_tokenizer(tokenized.tokenizer))
             shards, text_apart = self._candidates.corpus.shards, tokenized.split(apart)
             return describe_selection(
-                shards, selected.folder, text_apart, texts, recipe.seed, folder
-            )
+                shards, selected.folder, text_apart, texts, recipe.seed, folder,
+                groups_folder=groups["groups"].folder if groups else None,
+            )  # fmt: skip
 
         self._steps.add(
             f"describe/{name}",
             {"apart": apart, "seed": recipe.seed},
-            {**self._candidates.needs, "selection": selected},
+            {**self._candidates.needs, **groups, "selection": selected},
             work,
             {"tokenize": splits},
         )

@@ -30,7 +30,7 @@ from miniplm.selection.cut import (
     add_tallies,
     find_cuts,
 )
-from miniplm.selection.group_tables import group_name, read_groups
+from miniplm.selection.group_tables import read_groups
 from miniplm.selection.scores import Block, OpenShard, ScoredShard
 
 _LOOKS = 16
@@ -73,15 +73,13 @@ class ScoredBlock:
         rows: As they are read.
         difference: Difference scores, `[rows]`, NaN where there is none.
         scores: The same, calibrated; NaN also where a row is left out beforehand.
-        labels: What strata are made of.
-        groups: Groups of the rows, where they were grouped.
+        labels: What strata are made of: domains or groups.
     """
 
     rows: Block
     difference: NDArray[np.float64]
     scores: NDArray[np.float64]
     labels: Labels
-    groups: Labels | None = None
 
     @property
     def ids(self) -> NDArray[np.int64]:
@@ -108,8 +106,7 @@ class Candidates:
         shards: With their score tables.
         executor: Runs the shards.
         described: Whether domains and numbers of tokens are needed.
-        groups_folder: Group tables, if rows were grouped.
-        within_groups: Whether strata are made of groups, not of domains.
+        groups_folder: Group tables, if strata are made of groups; else they are of domains.
 
     Attributes:
         calibrated: Turns log-probabilities into the scores that are ranked, once it is fitted.
@@ -123,10 +120,9 @@ class Candidates:
         *,
         described: bool,
         groups_folder: Path | None = None,
-        within_groups: bool = False,
     ) -> None:
         self.shards, self.executor, self.described = shards, executor, described
-        self._groups_folder, self._within_groups = groups_folder, within_groups
+        self._groups_folder = groups_folder
         sizes = [count_rows(shard.prefix) for shard in shards]
         self.num_rows = sum(sizes)
         self.filled = [shard for shard, size in zip(shards, sizes, strict=True) if size]
@@ -142,22 +138,20 @@ class Candidates:
             difference = _BUFFERS.get("difference", len(rows.sequence_ids))
             np.subtract(rows.teacher, rows.reference, out=difference)
             labels = Labels(rows.domains, rows.domain_numbers)
-            groups = None
             if grouped is not None:
-                part = slice(begin, begin + len(rows.sequence_ids))
-                groups = Labels(grouped.names, grouped.numbers[part])
-                labels = groups if self._within_groups else labels
-                begin = part.stop
+                end = begin + len(rows.sequence_ids)
+                labels = Labels(grouped.names, grouped.numbers[begin:end])
+                begin = end
             scores = self._without(rows, self._scores(rows, difference, labels))
-            yield ScoredBlock(rows, difference, scores, labels, groups)
+            yield ScoredBlock(rows, difference, scores, labels)
 
     def _groups(self, files: OpenShard) -> Labels | None:
         """Groups of all rows of a shard."""
         if self._groups_folder is None:
             return None
         path = self._groups_folder / f"{files.shard.name}.parquet"
-        groups = read_groups(path, files.shard_hash).groups
-        return Labels([group_name(number) for number in range(groups.max(initial=-1) + 1)], groups)
+        found = read_groups(path, files.shard_hash)
+        return Labels(found.names, found.groups)
 
     def _scores(
         self, rows: Block, difference: NDArray[np.float64], labels: Labels

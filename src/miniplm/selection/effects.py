@@ -7,6 +7,7 @@ through twice, in parallel; a run that is killed starts over, as there is little
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ from miniplm.runtime.progress import progress
 from miniplm.selection.agreement import ScoredRows, describe_agreement
 from miniplm.selection.effect_facts import facts_of, write_effects
 from miniplm.selection.effect_warnings import effect_warnings
+from miniplm.selection.group_tables import read_groups
 from miniplm.selection.kept_rows import KeptRows, read_kept_rows
-from miniplm.selection.mix import Mix, add_mixes, mix_by_domain
+from miniplm.selection.mix import Mix, add_mixes, group_shares, mix_by_domain
 from miniplm.selection.ngram_model import NgramModel, Trigrams
+from miniplm.selection.remarks import vanishing
 from miniplm.selection.sample import read_sample
 from miniplm.selection.text_measures import Compared, compare_texts
 from miniplm.selection.text_sample import Limits, SampledRow, draw_rows, group_rows, sample_limits
@@ -43,6 +46,7 @@ def describe_selection(
     seed: int,
     folder: Path,
     executor: Executor[Any, Any] = threads,
+    groups_folder: Path | None = None,
 ) -> Outcome:
     """Write `folder/effects.parquet`: candidates and kept rows measured, overall and by domain.
 
@@ -54,6 +58,7 @@ def describe_selection(
         seed: Of the samples.
         folder: Where the table goes.
         executor: Runs the shards; has to share memory.
+        groups_folder: Group tables of the shards, if their rows were grouped.
 
     Returns:
         Facts for the manifest: the same figures, the agreement with the baselines, and warnings
@@ -63,11 +68,12 @@ def describe_selection(
         ArtefactError: A file is missing or damaged, or the selection is not one of these shards.
     """
     prefixes = shard_prefixes(shards_folder)
-    survey = _Survey(selection_folder)
+    survey = _Survey(selection_folder, groups_folder)
     with progress("describe", 2 * len(prefixes), "shards") as advance:
-        mixes, scored = [], []
-        for mix, part in executor(survey.count, prefixes):
+        mixes, grouped, scored = [], [], []
+        for mix, groups, part in executor(survey.count, prefixes):
             mixes.append(mix)
+            grouped.append(groups)
             scored.append(part)
             advance(1)
         by_domain = add_mixes(mixes)
@@ -81,7 +87,8 @@ def describe_selection(
             advance(1)
     compared = _compare(sampled, draw.limits, executor)
     facts = facts_of(by_domain, compared)
-    warnings = effect_warnings(facts)
+    by_group = group_shares(add_mixes(grouped))
+    warnings = [*effect_warnings(facts), *vanishing("Group", by_group)]
     for warning in warnings:
         logger.warning("selection: %s", warning)
     write_effects(folder, facts)
@@ -92,25 +99,37 @@ def describe_selection(
             "sampled": len(sampled),
         },
         num_tokens=sum(len(row.ids) for row in sampled),
-        facts={**facts, "agreement": agreement, "warnings": warnings},
+        facts={
+            **facts,
+            **({"groups": by_group} if by_group else {}),
+            "agreement": agreement,
+            "warnings": warnings,
+        },
     )
 
 
 class _Survey:
     """The first pass: counts of all rows, and what became of those that select left a sample of."""
 
-    def __init__(self, selection_folder: Path) -> None:
-        self._selection_folder = selection_folder
+    def __init__(self, selection_folder: Path, groups_folder: Path | None) -> None:
+        self._selection_folder, self._groups_folder = selection_folder, groups_folder
         sample = read_sample(selection_folder)
         self._shards = np.array(sample["shard"].to_pylist())
         self._ids, self._teacher, self._reference = (
             sample[name].to_numpy() for name in ("sequence_id", "teacher", "reference")
         )
 
-    def count(self, prefix: Path) -> tuple[dict[str, Mix], ScoredRows]:
-        """The mix of a shard, and its rows of the sample."""
+    def count(self, prefix: Path) -> tuple[dict[str, Mix], dict[str, Mix], ScoredRows]:
+        """The mix of a shard, by domain and by group, and its rows of the sample."""
         rows = read_kept_rows(prefix, self._selection_folder)
-        return mix_by_domain(rows), self._scored(prefix, rows)
+        return mix_by_domain(rows), self._by_group(prefix, rows), self._scored(prefix, rows)
+
+    def _by_group(self, prefix: Path, rows: KeptRows) -> dict[str, Mix]:
+        if self._groups_folder is None:
+            return {}
+        found = read_groups(self._groups_folder / f"{prefix.name}.parquet", rows.shard_hash)
+        groups = replace(rows, domains=found.names, domain_numbers=found.groups.astype(np.int64))
+        return mix_by_domain(groups)
 
     def _scored(self, prefix: Path, rows: KeptRows) -> ScoredRows:
         comparable = ~np.isnan(self._teacher - self._reference)

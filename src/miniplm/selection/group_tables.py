@@ -31,6 +31,11 @@ class Groups:
     sequence_ids: NDArray[np.int64]
     groups: NDArray[np.int32]
 
+    @property
+    def names(self) -> list[str]:
+        """What the groups are called, up to the highest number that a row has."""
+        return [group_name(number) for number in range(self.groups.max(initial=-1) + 1)]
+
 
 def group_name(number: int) -> str:
     """What a group is called.

@@ -19,6 +19,7 @@ class KeptRows:
     """Rows of a shard, kept or not, in its order.
 
     Args:
+        shard_hash: Of the token shard.
         sequence_ids: Of each row, `[rows]`.
         num_tokens: Ids of each row, `[rows]`.
         num_bytes: Bytes of its text, `[rows]`.
@@ -27,6 +28,7 @@ class KeptRows:
         copies: How often each row stands in the refined corpus, `[rows]`; 0 where it was dropped.
     """
 
+    shard_hash: str
     sequence_ids: NDArray[np.int64]
     num_tokens: NDArray[np.int64]
     num_bytes: NDArray[np.int64]
@@ -49,13 +51,15 @@ def read_kept_rows(prefix: Path, selection_folder: Path) -> KeptRows:
     sequence_ids = sidecar.sequence_ids()
     domain = sidecar.table(["domain"])["domain"].unify_dictionaries().combine_chunks()
     selection = selection_folder / f"{prefix.name}.parquet"
+    shard_hash = shard_info(sidecar).shard_hash
     return KeptRows(
+        shard_hash=shard_hash,
         sequence_ids=sequence_ids,
         num_tokens=sidecar.array("num_tokens").astype(np.int64),
         num_bytes=sidecar.array("num_bytes").astype(np.int64),
         domains=domain.dictionary.to_pylist(),
         domain_numbers=domain.indices.to_numpy().astype(np.int64),
-        copies=_copies(selection, shard_info(sidecar).shard_hash, sequence_ids),
+        copies=_copies(selection, shard_hash, sequence_ids),
     )
 
 

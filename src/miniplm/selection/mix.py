@@ -119,6 +119,19 @@ def mix_by_domain(rows: KeptRows) -> dict[str, Mix]:
     return mixes
 
 
+def group_shares(mixes: Mapping[str, Mix]) -> dict[str, dict[str, int]]:
+    """Rows and tokens of each group, and how many of them are kept, for the manifest."""
+    return {
+        group: {
+            "num_sequences": mix.candidates.num_rows,
+            "num_kept": mix.num_distinct,
+            "num_tokens": mix.candidates.num_tokens,
+            "num_tokens_kept": mix.kept.num_tokens,
+        }
+        for group, mix in mixes.items()
+    }
+
+
 def add_mixes(parts: Iterable[Mapping[str, Mix]]) -> dict[str, Mix]:
     """All parts together, domains in order of their names."""
     total: dict[str, Mix] = {}

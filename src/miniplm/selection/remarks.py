@@ -10,29 +10,34 @@ VANISHING = 0.1
 
 
 Strata = Mapping[str, Mapping[str, Any]]
-"""What `Totals.by_domain` says of each."""
+"""`num_sequences` and `num_kept` of each domain, or group."""
 
 
 def warnings_of(
-    domains: Strata, overall: float, config: SelectionConfig, groups: Strata | None = None
+    domains: Strata, config: SelectionConfig, groups: Strata | None = None
 ) -> list[str]:
-    """Warnings about domains, and about groups if rows were grouped.
+    """Warnings about a selection.
 
     Args:
         domains: What was kept of each.
-        overall: Share of all sequences that is kept.
         config: What was asked for.
-        groups: What was kept of each.
+        groups: What was kept of each, where it was made within groups.
     """
-    groups = groups or {}
     return [
-        *_vanishing("Domain", domains, overall),
-        *_vanishing("Group", groups, overall),
-        *_quotas_missed(groups if config.within == "group" else domains, config),
+        *vanishing("Domain", domains),
+        *_quotas_missed(groups if config.within == "group" and groups else domains, config),
     ]
 
 
-def _vanishing(kind: str, strata: Strata, overall: float) -> list[str]:
+def vanishing(kind: str, strata: Strata) -> list[str]:
+    """Warnings about domains or groups of which next to nothing is kept.
+
+    Args:
+        kind: `Domain` or `Group`.
+        strata: Counts of each.
+    """
+    num_rows = sum(counts["num_sequences"] for counts in strata.values())
+    overall = sum(counts["num_kept"] for counts in strata.values()) / max(1, num_rows)
     warnings = []
     for name, counts in strata.items():
         share = counts["num_kept"] / counts["num_sequences"]

@@ -78,8 +78,7 @@ def select_sequences(
         shards,
         executor,
         described=described,
-        groups_folder=tables.groups,
-        within_groups=config.within == "group",
+        groups_folder=tables.groups if config.within == "group" else None,
     )
     if not candidates.filled:
         raise ArtefactError(_nothing_scored(shards_folder))
@@ -149,6 +148,7 @@ class _Writer:
     ) -> None:
         self.candidates, self.config, self.seed = candidates, config, seed
         self.choice, self.folder = choice, folder
+        self._by_group = config.within == "group"
 
     def write(self) -> "_Written":
         """Write everything; returns what there was and what was kept."""
@@ -168,7 +168,7 @@ class _Writer:
             columns.add(block, kept)
             rows = block.rows
             totals.append(_totals(Labels(rows.domains, rows.domain_numbers), block, kept))
-            groups += [_totals(block.groups, block, kept)] if block.groups else []
+            groups += [_totals(block.labels, block, kept)] if self._by_group else []
             samples.append(SampledRows.of(rows, shard.name, self.candidates.num_rows))
         path, origin = self.folder / f"{shard.name}.parquet", self._origin(files)
         if not is_selected(path, origin):
@@ -194,7 +194,7 @@ class _Writer:
 
 @dataclass(frozen=True)
 class _Written:
-    """What there was and what was kept, by domain, and by group if rows were grouped."""
+    """What there was and what was kept, by domain, and by group if groups are the strata."""
 
     totals: Totals
     groups: Totals | None
@@ -275,7 +275,7 @@ def _facts(
         "variance_between_domains": totals.variance_between_domains,
         "domains": domains,
         **({"groups": groups} if groups else {}),
-        "warnings": warnings_of(domains, totals.num_kept / totals.num_rows, config, groups),
+        "warnings": warnings_of(domains, config, groups),
     }
 
 
