@@ -14,6 +14,14 @@ from miniplm.selection.amounts import num_kept
 from miniplm.selection.config import SelectionConfig
 from miniplm.selection.ranking import gumbel_values, pareto_values
 
+@pytest.fixture(autouse=True, scope="module")
+def small_blocks():
+    """Shards of more rows than are worked on at a time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("miniplm.selection.scores.BLOCK_ROWS", 11)
+        yield
+
+
 VALUES = st.sampled_from([-3.0, -2.5, -2.0, -1.0, -0.5, -0.25])
 ROWS = st.lists(
     st.tuples(
