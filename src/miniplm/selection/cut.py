@@ -79,19 +79,30 @@ class Ranked:
 
     def order(self) -> NDArray[np.intp]:
         """Indices of the rows as they are ranked."""
-        return np.lexsort((self.ids, -self.values))
+        by_id = np.argsort(self.ids, kind="stable")  # quick where they ascend, as they mostly do
+        order: NDArray[np.intp] = by_id[np.argsort(-self.values[by_id], kind="stable")]
+        return order
 
     def bracket(self, size: int) -> Bracket:
         """Where a sample like this leads to expect the cut that comes at a size of its own rows."""
-        order = self.order()
-        middle = int(np.searchsorted(self.sizes[order].cumsum(), size, side="right"))
+        middle = min(size, len(self))
+        if (self.sizes != 1).any():
+            sizes = self.sizes[self.order()]
+            middle = int(np.searchsorted(sizes.cumsum(), size, side="right"))
         share = middle / len(self)
         margin = int(np.ceil(_CAUTION * np.sqrt(len(self) * share * (1 - share)))) + 2
         first, last = middle - margin, middle + margin
         return Bracket(
-            self._place(order[first - 1]) if first >= 1 else FRONT,
-            self._place(order[last - 1]) if last <= len(self) else END,
+            self._ranked_at(first - 1) if first >= 1 else FRONT,
+            self._ranked_at(last - 1) if last <= len(self) else END,
         )
+
+    def _ranked_at(self, rank: int) -> Place:
+        """The place of the row of this rank, from 0; without sorting."""
+        value = -np.partition(-self.values, rank)[rank]
+        before = int(np.count_nonzero(self.values > value))
+        tied = self.ids[self.values == value]
+        return Place(float(value), int(np.partition(tied, rank - before)[rank - before]))
 
     def _place(self, index: int) -> Place:
         return Place(float(self.values[index]), int(self.ids[index]))
