@@ -92,7 +92,8 @@ class ScoredBlock:
             return [(CORPUS, slice(None))]
         names = sorted({stratum_of(label) for label in self.labels.names})
         numbers = {name: number for number, name in enumerate(names)}
-        strata = np.array([numbers[stratum_of(label)] for label in self.labels.names])
+        kind = np.min_scalar_type(len(names))  # numpy sorts the narrow ones by radix
+        strata = np.array([numbers[stratum_of(label)] for label in self.labels.names], kind)
         of_rows = strata[self.labels.numbers]
         order = np.argsort(of_rows, kind="stable")
         parts = np.split(order, np.searchsorted(of_rows[order], np.arange(1, len(names))))
