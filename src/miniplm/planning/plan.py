@@ -1,0 +1,124 @@
+"""The plan: every step of a recipe with its state and cost, and what to know beforehand."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from miniplm.manifest import read_manifest
+from miniplm.planning.basis import Basis
+from miniplm.planning.cost import Cost, Load
+from miniplm.planning.forward import capture_cost, evaluation_cost, generate_cost
+from miniplm.planning.remarks import training_remarks
+from miniplm.planning.scoring import scoring_cost
+from miniplm.planning.selection import description_cost, export_cost, selection_cost
+from miniplm.planning.text import retokenization_cost, tokenize_cost
+from miniplm.planning.training import training_cost
+from miniplm.recipe import Recipe
+from miniplm.road.road import Road
+from miniplm.road.step import Step
+from miniplm.runtime.memory import resident_bytes
+
+_STAGE_SECONDS = 0.5
+"""Opening, checking and closing a stage."""
+
+_COSTS: Mapping[str, Callable[[Basis, str], Cost]] = {
+    "tokenize": tokenize_cost,
+    "train": training_cost,
+    "score": scoring_cost,
+    "evaluate": evaluation_cost,
+    "select": selection_cost,
+    "describe": description_cost,
+    "export": export_cost,
+    "generate": generate_cost,
+    "retokenize": retokenization_cost,
+    "capture": capture_cost,
+}
+"""By the kind of a step, of its instance."""
+
+
+@dataclass(frozen=True)
+class StepPlan:
+    """A step's state and cost; figures that are not known are None.
+
+    Args:
+        name: Of the step.
+        state: `complete`, `missing`, or `again` where the output is of another recipe.
+        num_tokens: Tokens it goes through.
+        flops: FLOPs, counted from the shapes.
+        num_bytes: Bytes it leaves on disk, roughly.
+        hours: On this machine; what it took, if it is complete.
+        memory: Bytes that the process holds at the most, roughly, models included wherever they
+            are; None if the step is complete.
+        note: Such as the tokens per parameter.
+    """
+
+    name: str
+    state: str
+    num_tokens: float | None
+    flops: float | None
+    num_bytes: float | None
+    hours: float
+    memory: float | None
+    note: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Steps in order, what to know about them, and what was assumed."""
+
+    steps: list[StepPlan]
+    warnings: list[str]
+    assumptions: list[str]
+
+
+def make_plan(recipe: Recipe) -> Plan:
+    """Plan a recipe. Raises what reading the corpus's size and the models' shapes raises."""
+    road = Road(recipe)
+    basis = Basis(recipe, road)
+    steps = [_plan_step(basis, step) for step in road.steps]
+    # libraries, and what the allocator keeps: a run comes to hold as much as this process now
+    held = resident_bytes()
+    return Plan(
+        steps=[
+            step if step.memory is None else replace(step, memory=held + step.memory)
+            for step in steps
+        ],
+        warnings=[
+            remark
+            for step in road.steps
+            if step.kind == "train"
+            for remark in training_remarks(basis, step.instance)
+        ],
+        assumptions=_assumptions(basis),
+    )
+
+
+def _plan_step(basis: Basis, step: Step) -> StepPlan:
+    cost = _COSTS[step.kind](basis, step.instance) if step.kind in _COSTS else Cost()
+    manifest = read_manifest(step.folder) if step.is_complete else None
+    load = cost.load() if manifest is None else Load()
+    return StepPlan(
+        name=step.name,
+        state=_state(step),
+        num_tokens=cost.num_tokens,
+        flops=cost.flops,
+        num_bytes=cost.num_bytes,
+        hours=(manifest.seconds if manifest else load.seconds + _STAGE_SECONDS) / 3600,
+        memory=None if manifest else load.memory,
+        note=cost.note,
+    )
+
+
+def _state(step: Step) -> str:
+    if step.is_complete:
+        return "complete"
+    return "again" if read_manifest(step.folder) else "missing"
+
+
+def _assumptions(basis: Basis) -> list[str]:
+    assumptions = [
+        "times are those of a moment of each kind of work on this machine, with nothing else "
+        f"running (a bfloat16 matrix product: {basis.calibration.rate / 1e12:.2f} TFLOP/s)",
+    ]
+    if not basis.corpora.are_counted:
+        assumptions.append("tokens are estimated from the corpus's bytes; tokenise to know")
+    return assumptions
