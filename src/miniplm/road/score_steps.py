@@ -127,7 +127,7 @@ def require_good_scores(
         ArtefactError: They rank too unlike the teacher's own.
     """
     if recipe.scoring.proxy is not None:
-        from miniplm.scoring.proxy_quality import require_agreement
+        from miniplm.scoring.proxy_bar import require_agreement
 
         proxy = recipe.scoring.proxy
         require_agreement(scores, proxy, ratio, normalization, within_domains=within_domains)

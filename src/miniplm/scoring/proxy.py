@@ -27,8 +27,8 @@ from miniplm.runtime.progress import progress
 from miniplm.scoring.config import ScoringConfig
 from miniplm.scoring.proxy_features import features_per_row
 from miniplm.scoring.proxy_head import Head, fit_head
+from miniplm.scoring.proxy_held_out import HELD_OUT_NAME, HeldOut
 from miniplm.scoring.proxy_inputs import ProxyInputs
-from miniplm.scoring.proxy_quality import HELD_OUT_NAME, HeldOut
 from miniplm.scoring.proxy_sample import SampleChoice, score_sample
 from miniplm.scoring.scoring_model import ScoringModel
 from miniplm.scoring.shard_scorer import ShardScorer

@@ -1,8 +1,9 @@
-"""How well a proxy predicts, on sequences that it was not fit on; and whether that is enough.
+"""How well a proxy predicts, on sequences that it was not fit on.
 
 Axes: R held-out rows.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -13,19 +14,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from miniplm.data.parquet import ColumnFile, write_parquet
-from miniplm.errors import ArtefactError
-from miniplm.runtime.log import logger
 from miniplm.scoring.agreement import (
     PAPER_RATIO,
     Estimate,
     agreement_within,
-    bar_at,
     bootstrap,
+    kappa,
     selection_agreement,
     spearman,
     top_rows,
 )
-from miniplm.scoring.proxy_config import ProxyConfig
 
 HELD_OUT_NAME = "held_out.parquet"
 _SEED = 1
@@ -109,11 +107,24 @@ class HeldOut:
             normalization: What differences are per; by default what was predicted.
             within_domains: Whether the top is taken inside each domain.
         """
-        true_R, predicted_R = self.scores(normalization or f"per_{self.unit}")
-        if within_domains:
-            figure = partial(agreement_within, ratio=ratio)
-            return bootstrap(figure, [true_R, predicted_R, self.domain_numbers_R], _SEED)
-        return bootstrap(partial(selection_agreement, ratio=ratio), [true_R, predicted_R], _SEED)
+        return self._estimate(agreement_within, ratio, normalization, within_domains)
+
+    def kappa(
+        self, ratio: float = PAPER_RATIO, normalization: str = "", *, within_domains: bool = False
+    ) -> Estimate:
+        """How far that agreement is from chance (0) to perfect (1): see `agreement.kappa`."""
+        return self._estimate(kappa, ratio, normalization, within_domains)
+
+    def spearman(self) -> Estimate:
+        """Rank correlation of predicted and true difference scores."""
+        return bootstrap(spearman, [self.true_R, self.predicted_R], _SEED)
+
+    def _estimate(
+        self, figure: Callable[..., float], ratio: float, normalization: str, within: bool
+    ) -> Estimate:
+        scores = self.scores(normalization or self._per)
+        groups_R = self.domain_numbers_R if within else np.zeros_like(self.domain_numbers_R)
+        return bootstrap(partial(figure, ratio=ratio), [*scores, groups_R], _SEED)
 
     def facts(self) -> dict[str, Any]:
         """What a manifest says of the proxy, at the paper's selection ratio."""
@@ -127,7 +138,7 @@ class HeldOut:
             "held_out": len(self.true_R),
             "unit": self.unit,
             "ratio": PAPER_RATIO,
-            "spearman": asdict(bootstrap(spearman, [self.true_R, self.predicted_R], _SEED)),
+            "spearman": asdict(self.spearman()),
             "agreement": asdict(self.agreement()),
             "agreement_within_domains": asdict(self.agreement(within_domains=True)),
             "domains": by_domain,
@@ -154,44 +165,3 @@ class HeldOut:
             "agreement_within": selection_agreement(true, predicted),
             "spearman": spearman(true, predicted),
         }
-
-
-def require_agreement(
-    scores_folder: Path,
-    proxy: ProxyConfig,
-    ratio: float,
-    normalization: str = "per_token",
-    *,
-    within_domains: bool = False,
-) -> None:
-    """Refuse to select by predicted scores that rank too unlike the true ones.
-
-    Args:
-        scores_folder: Of the predicted score tables.
-        proxy: Has the bar.
-        ratio: Share of the rows that is to be kept.
-        normalization: What log-probabilities are divided by.
-        within_domains: Whether the top is taken inside each domain.
-
-    Raises:
-        ArtefactError: The agreement on held-out sequences is under the bar.
-    """
-    held_out = HeldOut.read(scores_folder / HELD_OUT_NAME)
-    found = held_out.agreement(ratio, normalization, within_domains=within_domains)
-    bar = bar_at(proxy.min_agreement, ratio)
-    if found.value >= bar:
-        return
-    where = "inside domains " if within_domains else ""
-    other = "ngrams" if proxy.features == "hidden" else "hidden"
-    message = (
-        f"{scores_folder}: the predicted scores rank too unlike the true ones. Of the true top "
-        f"{ratio:.0%} {where}of {len(held_out.true_R)} held-out sequences {found} are in the "
-        f"predicted one; the bar is {bar:.1%} (scoring.proxy.min_agreement "
-        f"{proxy.min_agreement:g}, chance gives {ratio:.0%}). The scores are kept. Raise "
-        f"scoring.proxy.share (now {proxy.share:g}), try scoring.proxy.features={other}, score "
-        "everything (scoring.proxy=null), or select all the same "
-        "(scoring.proxy.allow_low_agreement=true)."
-    )
-    if not proxy.allow_low_agreement:
-        raise ArtefactError(message)
-    logger.warning("%s", message)
