@@ -89,24 +89,18 @@ def agreement_by_chance(groups_R: NDArray[np.integer], ratio: float = PAPER_RATI
     return float((kept**2 / sizes).sum() / max(1, kept.sum()))
 
 
-def kappa(
-    true_R: Scores, predicted_R: Scores, groups_R: NDArray[np.integer], ratio: float = PAPER_RATIO
-) -> float:
-    """Cohen's kappa of the true and the predicted selection: 0 by chance, 1 for the same rows.
+def kappa(agreement: float, by_chance: float) -> float:
+    """Cohen's kappa of two selections of equal size: 0 by chance, 1 for the same rows.
 
-    Two selections of equal size agree by a share a of their rows, by chance by a share c, and
-    their kappa (Cohen, 1960, doi:10.1177/001316446002000104) comes out as (a - c) / (1 - c). In
-    large groups c is the ratio. Where all rows are kept there is nothing to get wrong: 1.
+    Where they agree on a share a of their rows and would by chance on a share c, it comes out as
+    (a - c) / (1 - c) (Cohen, 1960, doi:10.1177/001316446002000104). Where chance agrees on all of
+    them there is nothing to get wrong: 1.
 
     Example:
-        >>> true, one_group = np.array([4.0, 3.0, 2.0, 1.0]), np.zeros(4, dtype=int)
-        >>> kappa(true, 2 * true, one_group), kappa(true, np.array([4.0, 1.0, 3.0, 2.0]), one_group)
-        (1.0, 0.0)
+        >>> kappa(0.75, by_chance=0.5), kappa(0.25, by_chance=0.25), kappa(1.0, by_chance=1.0)
+        (0.5, 0.0, 1.0)
     """
-    by_chance = agreement_by_chance(groups_R, ratio)
-    if by_chance >= 1:
-        return 1.0
-    return (agreement_within(true_R, predicted_R, groups_R, ratio) - by_chance) / (1 - by_chance)
+    return (agreement - by_chance) / (1 - by_chance) if by_chance < 1 else 1.0
 
 
 def bootstrap(

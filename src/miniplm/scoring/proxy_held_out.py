@@ -3,7 +3,6 @@
 Axes: R held-out rows.
 """
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -17,9 +16,9 @@ from miniplm.data.parquet import ColumnFile, write_parquet
 from miniplm.scoring.agreement import (
     PAPER_RATIO,
     Estimate,
+    agreement_by_chance,
     agreement_within,
     bootstrap,
-    kappa,
     selection_agreement,
     spearman,
     top_rows,
@@ -107,24 +106,21 @@ class HeldOut:
             normalization: What differences are per; by default what was predicted.
             within_domains: Whether the top is taken inside each domain.
         """
-        return self._estimate(agreement_within, ratio, normalization, within_domains)
+        scores = self.scores(normalization or self._per)
+        figure = partial(agreement_within, ratio=ratio)
+        return bootstrap(figure, [*scores, self._groups(within_domains)], _SEED)
 
-    def kappa(
-        self, ratio: float = PAPER_RATIO, normalization: str = "", *, within_domains: bool = False
-    ) -> Estimate:
-        """How far that agreement is from chance (0) to perfect (1): see `agreement.kappa`."""
-        return self._estimate(kappa, ratio, normalization, within_domains)
+    def by_chance(self, ratio: float = PAPER_RATIO, *, within_domains: bool = False) -> float:
+        """What that agreement would be, on average, for predictions that know nothing."""
+        return agreement_by_chance(self._groups(within_domains), ratio)
 
     def spearman(self) -> Estimate:
         """Rank correlation of predicted and true difference scores."""
         return bootstrap(spearman, [self.true_R, self.predicted_R], _SEED)
 
-    def _estimate(
-        self, figure: Callable[..., float], ratio: float, normalization: str, within: bool
-    ) -> Estimate:
-        scores = self.scores(normalization or self._per)
-        groups_R = self.domain_numbers_R if within else np.zeros_like(self.domain_numbers_R)
-        return bootstrap(partial(figure, ratio=ratio), [*scores, groups_R], _SEED)
+    def _groups(self, within_domains: bool) -> NDArray[np.int32]:
+        numbers_R = self.domain_numbers_R
+        return numbers_R if within_domains else np.zeros_like(numbers_R)
 
     def facts(self) -> dict[str, Any]:
         """What a manifest says of the proxy, at the paper's selection ratio."""
