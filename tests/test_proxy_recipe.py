@@ -20,10 +20,15 @@ def with_proxy(corpus_folder, run_dir, **proxy):
     return make_recipe(content, "proxy")
 
 
-def test_selecting_by_poor_predictions_is_refused_and_the_scores_are_kept(corpus_folder, tmp_path):
+def test_selecting_by_poor_predictions_is_refused_and_the_scores_are_kept(
+    corpus_folder, tmp_path, caplog
+):
     recipe = with_proxy(corpus_folder, tmp_path / "run", min_kappa=1.0)
+    caplog.set_level("INFO", "miniplm")
     with pytest.raises(ArtefactError, match=r"scoring\.proxy\.allow_low_agreement=true"):
         run(recipe)
+    for said in ("proxy: the teacher scored", "Spearman's", "top 25% inside each domain", "bar 1"):
+        assert said in caplog.text
     scores = (tmp_path / "run/score/teacher/manifest.json").stat()
     allowed = with_proxy(corpus_folder, tmp_path / "run", min_kappa=1.0, allow_low_agreement=True)
     manifests = {each.stage: each for each in run(allowed)}
@@ -32,6 +37,9 @@ def test_selecting_by_poor_predictions_is_refused_and_the_scores_are_kept(corpus
     facts = manifests["score/teacher"].facts["proxy"]
     assert facts["flops"]["reference"] == manifests["score/reference"].flops
     assert manifests["score/teacher"].flops < facts["flops"]["teacher_on_everything"]
+    page = (tmp_path / "run/report/index.html").read_text()
+    assert "under the bar, allowed" in page
+    assert "which scoring.proxy.allow_low_agreement let through" in page
 
 
 def specs(recipe):

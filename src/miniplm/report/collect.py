@@ -14,6 +14,7 @@ from miniplm.report.model_content import EqualLossRow, HeldOutRow, ModelRow, Tra
 from miniplm.report.model_lines import model_lines
 from miniplm.report.model_rows import held_out_rows, model_rows
 from miniplm.report.page import render_page
+from miniplm.report.proxy_content import PredictedScores, read_predicted, selection_warnings
 from miniplm.report.run_record import RunFiles, RunRecord
 from miniplm.report.selection_content import SelectionSummary
 from miniplm.report.selection_summary import summarise_selection
@@ -54,7 +55,7 @@ def collect(run: RunFiles) -> ReportContent:
     """
     record = RunRecord(run)
     models, held_out, curves = model_rows(record), held_out_rows(record), training_curves(record)
-    groups = run.groups or [run.students]
+    groups, predicted = run.groups or [run.students], _predicted(record)
     equal_loss = _equal_loss(groups, curves)
     return ReportContent(
         title=run.title,
@@ -63,7 +64,7 @@ def collect(run: RunFiles) -> ReportContent:
         regime=regime_sentences(models),
         stages=stage_rows(record),
         models=models,
-        selections=[_selection(record, name) for name in run.selections],
+        selections=[_selection(record, name, predicted) for name in run.selections],
         curves=curves,
         baseline=next(iter(run.students), None),
         held_out=held_out,
@@ -73,7 +74,16 @@ def collect(run: RunFiles) -> ReportContent:
         dropped=left_out(record),
         recipe_yaml=run.recipe_yaml,
         versions=versions(),
+        predicted=predicted,
     )
+
+
+def _predicted(record: RunRecord) -> PredictedScores | None:
+    run = record.run
+    if run.proxy is None:
+        return None
+    scores = record.manifests["score/teacher"]
+    return read_predicted(scores, run.run_dir / "score/teacher", run.proxy, run.selections)
 
 
 def _equal_loss(
@@ -104,7 +114,7 @@ def _verdict(
     return list(sentences)
 
 
-def _selection(record: RunRecord, name: str) -> SelectionSummary:
+def _selection(record: RunRecord, name: str, predicted: PredictedScores | None) -> SelectionSummary:
     folder = record.run.run_dir
     summary = summarise_selection(
         name,
@@ -116,4 +126,6 @@ def _selection(record: RunRecord, name: str) -> SelectionSummary:
     )
     facts = record.manifests[f"describe/{name}"].facts
     warnings = [*summary.warnings, *facts["warnings"]]
+    if predicted is not None:
+        warnings += selection_warnings(predicted.selections[name])
     return replace(summary, warnings=warnings, effects=read_effects(facts))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from miniplm.report.model_content import EqualLossRow, HeldOutRow, ModelRow, TrainingCurves
+from miniplm.report.proxy_content import PredictedScores
 from miniplm.report.selection_content import SelectionSummary
 
 
@@ -54,5 +55,7 @@ class ReportContent:
     """Documents and sequences left out, by reason."""
     recipe_yaml: str
     versions: Mapping[str, str]
+    predicted: PredictedScores | None = None
+    """How the teacher's scores were predicted, where they were."""
     notes: Sequence[str] = field(default_factory=tuple)
     extra: Mapping[str, Any] = field(default_factory=dict)

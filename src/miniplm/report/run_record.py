@@ -7,6 +7,7 @@ from typing import Any
 
 from miniplm.manifest import Manifest, require_manifest
 from miniplm.report.model_content import Role
+from miniplm.scoring.proxy_config import ProxyConfig
 from miniplm.selection.config import SelectionConfig
 
 _SCORERS: Mapping[str, Role] = {"teacher": "teacher", "reference": "reference"}
@@ -28,6 +29,7 @@ class RunFiles:
             are.
         tokenizers: The tokenizer that each model reads, by any name; losses of a token compare
             where it is the same.
+        proxy: What predicts most of the teacher's scores, if anything does.
     """
 
     run_dir: Path
@@ -39,6 +41,7 @@ class RunFiles:
     foundations: Mapping[str, Sequence[str]] = field(default_factory=dict)
     groups: Sequence[Sequence[str]] = ()
     tokenizers: Mapping[str, str] = field(default_factory=dict)
+    proxy: ProxyConfig | None = None
 
     @property
     def students(self) -> list[str]:

@@ -69,4 +69,5 @@ def run_files(
         foundations=foundations,
         groups=_groups(recipe),
         tokenizers={name: _tokenizer(recipe, name) for name in origins},
+        proxy=recipe.scoring.proxy,
     )
