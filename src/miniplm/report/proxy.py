@@ -10,7 +10,7 @@ from miniplm.report.proxy_content import PredictedDomain, PredictedScores
 from miniplm.scoring.agreement import Estimate
 from miniplm.scoring.proxy_bar import Judgement
 
-_FEATURES = {"ngrams": "n-grams of the text", "hidden": "hidden states of the reference"}
+_FEATURES = {"ngrams": "n-grams of the tokens", "hidden": "hidden states of the reference"}
 
 
 @dataclass(frozen=True)
