@@ -3,18 +3,15 @@
 import dataclasses
 import math
 
-from miniplm.report.content import (
+from miniplm.report.content import ReportContent, StageRow
+from miniplm.report.model_content import (
     CurvePoint,
-    DomainRow,
     EqualLossRow,
-    Example,
     HeldOutRow,
     ModelRow,
-    ReportContent,
-    SelectionSummary,
-    StageRow,
     TrainingCurves,
 )
+from miniplm.report.selection_content import DomainRow, Example, SelectionSummary
 
 DOMAINS = {  # candidates, kept, mean score, held-out loss of plain, miniplm's difference
     "noise-autogen": (1_840, 1_792, 3.17, 2.911, -0.262),

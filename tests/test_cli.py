@@ -13,10 +13,14 @@ def call(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
+COMMANDS = {*KINDS, "demo", "run", "plan", "init", "inspect", "push"}
+
+
 def test_help_names_every_command():
+    assert set(main.commands) == COMMANDS
     result = call("--help")
     assert result.exit_code == 0
-    for command in (*KINDS, "demo", "run", "plan", "init"):
+    for command in COMMANDS:
         assert f"  {command} " in result.output
         page = call(command, "--help")
         assert page.exit_code == 0

@@ -5,8 +5,14 @@ import pytest
 
 from miniplm.errors import ArtefactError
 from miniplm.evaluation.held_out import AVERAGE, OVERALL, summarise
-from miniplm.report.content import CurvePoint, EqualLossRow, HeldOutRow, ModelRow, TrainingCurves
 from miniplm.report.findings import equal_loss_rows, regime_sentences, verdict_sentences
+from miniplm.report.model_content import (
+    CurvePoint,
+    EqualLossRow,
+    HeldOutRow,
+    ModelRow,
+    TrainingCurves,
+)
 from miniplm.scaling.curves import compute_at_loss
 
 

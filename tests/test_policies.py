@@ -14,6 +14,7 @@ from miniplm.selection.amounts import num_kept
 from miniplm.selection.config import SelectionConfig
 from miniplm.selection.ranking import gumbel_values, pareto_values
 
+
 @pytest.fixture(autouse=True, scope="module")
 def small_blocks():
     """Shards of more rows than are worked on at a time."""

@@ -1,34 +1,43 @@
+import dataclasses
+import doctest
+
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 from scipy.sparse import csr_matrix
 from scipy.stats import spearmanr
+from sklearn.metrics import cohen_kappa_score
 
 from conftest import random_rows, tiny_model, write_rows
 from miniplm.data.loader import SequenceStore
 from miniplm.data.parquet import ColumnFile
 from miniplm.data.shards import open_shards
 from miniplm.errors import ArtefactError
+from miniplm.scoring import agreement
 from miniplm.scoring.agreement import (
+    agreement_by_chance,
     agreement_within,
-    bar_at,
     bootstrap,
+    kappa,
     selection_agreement,
     spearman,
     top_rows,
 )
 from miniplm.scoring.config import ScoringConfig
 from miniplm.scoring.proxy import score_by_proxy
+from miniplm.scoring.proxy_bar import Comparison, judge, require_agreement, shown_judgements
 from miniplm.scoring.proxy_config import ProxyConfig
 from miniplm.scoring.proxy_features import NGRAM_BUCKETS, ngram_features
 from miniplm.scoring.proxy_head import fit_head
-from miniplm.scoring.proxy_quality import HELD_OUT_NAME, HeldOut, require_agreement
+from miniplm.scoring.proxy_held_out import HELD_OUT_NAME, HeldOut
 from miniplm.scoring.proxy_sample import SampleChoice
 from miniplm.scoring.row_scores import score_rows
 from miniplm.scoring.scorer import score_shards
 from miniplm.scoring.scoring_model import ScoringModel
 from miniplm.scoring.tables import SCORE_SCHEMA, read_score_info, read_scores, states_of
+from miniplm.selection import predicted
+from miniplm.selection.config import SelectionConfig
 from miniplm.selection.scores import scored_shards
 from miniplm.training.scores import ScoreTables
 
@@ -59,10 +68,48 @@ def test_agreement_within_groups_does_not_see_what_is_between_them():
     assert agreement_within(true, predicted, groups) == 0.5
 
 
-def test_the_bar_is_as_far_above_chance_at_every_ratio():
-    assert bar_at(0.8, 0.5) == pytest.approx(0.8)
-    assert bar_at(0.8, 0.25) == pytest.approx(0.25 + 0.75 * 0.6)
-    assert bar_at(0.5, 0.9) == pytest.approx(0.9)
+@pytest.mark.parametrize("ratio", [0.25, 0.5, 0.9])
+def test_kappa_is_that_of_scikit_learn(ratio):
+    generator = np.random.default_rng(0)
+    true = generator.normal(size=400)
+    predicted = true + generator.normal(size=400)
+    by_chance = agreement_by_chance(np.zeros(400, dtype=int), ratio)
+    assert by_chance == pytest.approx(ratio)
+    assert kappa(selection_agreement(true, predicted, ratio), by_chance) == pytest.approx(
+        cohen_kappa_score(top_rows(true, ratio), top_rows(predicted, ratio))
+    )
+
+
+def test_chance_is_counted_as_it_is_in_small_groups():
+    generator = np.random.default_rng(0)
+    groups = np.arange(60) // 3  # of three rows one is kept, and not one and a half
+    pairs = generator.normal(size=(300, 2, 60))
+    mean = np.mean([agreement_within(*pair, groups) for pair in pairs])
+    assert agreement_by_chance(groups) == pytest.approx(1 / 3)
+    assert mean == pytest.approx(1 / 3, abs=0.01)
+
+
+def test_examples_in_docstrings_hold():
+    for module in (agreement, predicted):
+        failed, tried = doctest.testmod(module)
+        assert failed == 0
+        assert tried > 0
+
+
+@pytest.mark.parametrize(
+    ("selection", "compared"),
+    [
+        ({}, Comparison(0.5, "per_token")),
+        ({"normalization": "per_byte", "ratio": 0.1}, Comparison(0.1, "per_byte")),
+        ({"policy": "quota", "ratio": 0.2}, Comparison(0.2, "per_token", within_domains=True)),
+        ({"policy": "token_budget", "tokens": 9}, Comparison(0.5, "per_token")),
+        ({"policy": "threshold", "min_score": 0.0}, Comparison(0.5, "per_token")),
+        ({"policy": "teacher_only", "ratio": 0.3}, Comparison(0.3, "per_token")),
+        ({"policy": "reference_only"}, None),
+    ],
+)
+def test_what_a_selection_asks_of_predicted_scores(selection, compared):
+    assert predicted.comparison_for(SelectionConfig(**selection)) == compared
 
 
 def test_a_bootstrap_interval_holds_the_figure_and_narrows_with_rows():
@@ -332,15 +379,47 @@ def held_out(noise, size=2000):
 
 def test_selecting_is_refused_under_the_bar_and_allowed_when_told_so(tmp_path, caplog):
     held_out(noise=3.0).write(tmp_path / HELD_OUT_NAME)
-    proxy = ProxyConfig(min_agreement=0.95)
-    with pytest.raises(ArtefactError, match=r"top 50% .*bar is 95.0%.*Raise scoring.proxy.share"):
-        require_agreement(tmp_path, proxy, 0.5)
-    with pytest.raises(ArtefactError, match="inside domains"):
-        require_agreement(tmp_path, ProxyConfig(), 0.5, within_domains=True)
-    require_agreement(tmp_path, ProxyConfig(min_agreement=0.8), 0.5)  # across domains it is easy
-    allowed = ProxyConfig(min_agreement=0.95, allow_low_agreement=True)
-    require_agreement(tmp_path, allowed, 0.5)
+    proxy = ProxyConfig(min_kappa=0.95)
+    refusal = (
+        r"top 50% of the whole corpus, .* kappa 0.6\d, the bar 0.95 \(scoring.proxy.min_kappa\)"
+    )
+    with pytest.raises(ArtefactError, match=refusal + ".*Raise scoring.proxy.share"):
+        require_agreement(tmp_path, proxy, Comparison())
+    with pytest.raises(ArtefactError, match=r"inside each domain.*min_kappa_within"):
+        require_agreement(tmp_path, ProxyConfig(), Comparison(within_domains=True))
+    easy = ProxyConfig(min_kappa=0.5)  # as it is across domains
+    require_agreement(tmp_path, easy, Comparison())
+    assert "rank too unlike" not in caplog.text
+    allowed = ProxyConfig(min_kappa=0.95, allow_low_agreement=True)
+    require_agreement(tmp_path, allowed, Comparison())
     assert "rank too unlike" in caplog.text
+
+
+def test_across_and_inside_domains_have_bars_of_their_own():
+    rows, proxy = held_out(noise=1.0), ProxyConfig()
+    inside = judge(rows, proxy, Comparison(within_domains=True))
+    across = judge(rows, proxy, Comparison())
+    assert (across.bar, inside.bar) == (0.7, 0.5)
+    assert 0.4 < inside.kappa.value < 0.6 < across.kappa.value
+    assert inside.agreement.value == pytest.approx((1 + inside.kappa.value) / 2, abs=0.001)
+    easier = ProxyConfig(min_kappa_within_domains=0.4)
+    assert judge(rows, easier, Comparison(within_domains=True)).passes
+    assert [
+        (found.comparison.ratio, found.comparison.within_domains)
+        for found in shown_judgements(rows, proxy)
+    ] == [(0.5, False), (0.5, True), (0.25, False), (0.25, True)]
+
+
+def test_a_few_rows_that_agree_by_luck_do_not_pass():
+    few = dataclasses.replace(held_out(noise=0, size=10), true_R=LUCKY, predicted_R=np.arange(10.0))
+    found = judge(few, ProxyConfig(min_kappa=0), Comparison())
+    assert found.kappa.value == pytest.approx(0.6)
+    assert found.kappa.low <= 0
+    assert not found.passes
+
+
+LUCKY = np.array([9.0, 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0])
+"""Of the top half, one is another than by rank."""
 
 
 def test_held_out_rows_come_back_and_know_other_normalizations(tmp_path):

@@ -20,20 +20,26 @@ def with_proxy(corpus_folder, run_dir, **proxy):
     return make_recipe(content, "proxy")
 
 
-def test_selecting_by_poor_predictions_is_refused_and_the_scores_are_kept(corpus_folder, tmp_path):
-    recipe = with_proxy(corpus_folder, tmp_path / "run", min_agreement=1.0)
+def test_selecting_by_poor_predictions_is_refused_and_the_scores_are_kept(
+    corpus_folder, tmp_path, caplog
+):
+    recipe = with_proxy(corpus_folder, tmp_path / "run", min_kappa=1.0)
+    caplog.set_level("INFO", "miniplm")
     with pytest.raises(ArtefactError, match=r"scoring\.proxy\.allow_low_agreement=true"):
         run(recipe)
+    for said in ("proxy: the teacher scored", "Spearman's", "top 25% inside each domain", "bar 1"):
+        assert said in caplog.text
     scores = (tmp_path / "run/score/teacher/manifest.json").stat()
-    allowed = with_proxy(
-        corpus_folder, tmp_path / "run", min_agreement=1.0, allow_low_agreement=True
-    )
+    allowed = with_proxy(corpus_folder, tmp_path / "run", min_kappa=1.0, allow_low_agreement=True)
     manifests = {each.stage: each for each in run(allowed)}
     assert (tmp_path / "run/score/teacher/manifest.json").stat() == scores
     assert manifests["select/refined"].counts["kept"] > 10
     facts = manifests["score/teacher"].facts["proxy"]
     assert facts["flops"]["reference"] == manifests["score/reference"].flops
     assert manifests["score/teacher"].flops < facts["flops"]["teacher_on_everything"]
+    page = (tmp_path / "run/report/index.html").read_text()
+    assert "under the bar, allowed" in page
+    assert "which scoring.proxy.allow_low_agreement let through" in page
 
 
 def specs(recipe):
@@ -44,7 +50,7 @@ def test_the_share_redoes_the_teacher_and_not_the_reference(corpus_folder, tmp_p
     one, other = (specs(with_proxy(corpus_folder, tmp_path, share=share)) for share in (0.1, 0.2))
     assert one["score/teacher"] != other["score/teacher"]
     assert one["score/reference"] == other["score/reference"]
-    bar = specs(with_proxy(corpus_folder, tmp_path, share=0.1, min_agreement=0.9))
+    bar = specs(with_proxy(corpus_folder, tmp_path, share=0.1, min_kappa=0.9))
     assert bar["score/teacher"] == one["score/teacher"]
     ngrams = specs(with_proxy(corpus_folder, tmp_path, share=0.1, features="ngrams"))
     plain = specs(make_recipe(tiny_recipe(corpus_folder, tmp_path), "plain"))

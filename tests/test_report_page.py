@@ -9,15 +9,10 @@ from hypothesis import strategies as st
 
 from made_up_report import DOMAINS, TEXTS, curve, model, report, selection
 from miniplm.report import formats, svg
-from miniplm.report.content import (
-    CurvePoint,
-    DomainRow,
-    HeldOutRow,
-    ModelRow,
-    ReportContent,
-    TrainingCurves,
-)
+from miniplm.report.content import ReportContent
+from miniplm.report.model_content import CurvePoint, HeldOutRow, ModelRow, TrainingCurves
 from miniplm.report.page import render_page
+from miniplm.report.selection_content import DomainRow
 
 # ---- reading a page back -------------------------------------------------------------------------
 

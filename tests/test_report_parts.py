@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from made_up_report import report, selection
 from miniplm.report import charts, curves, formats, scales, selections, tables
-from miniplm.report.content import CurvePoint, TrainingCurves
+from miniplm.report.model_content import CurvePoint, TrainingCurves
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from markupsafe import Markup
 
 from miniplm.report import formats, minis
 from miniplm.report.charts import Line, Point, Scale, Style, line_chart
-from miniplm.report.content import CurvePoint, ReportContent, TrainingCurves
+from miniplm.report.content import ReportContent
+from miniplm.report.model_content import CurvePoint, TrainingCurves
 from miniplm.report.scales import Axis, count_unit, si_unit
 from miniplm.report.svg import MARKERS
 

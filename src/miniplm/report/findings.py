@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from miniplm.evaluation.held_out import AVERAGE, OVERALL
-from miniplm.report.content import EqualLossRow, HeldOutRow, ModelRow, TrainingCurves
+from miniplm.report.model_content import EqualLossRow, HeldOutRow, ModelRow, TrainingCurves
 from miniplm.scaling.curves import compute_at_loss
 from miniplm.scaling.regime import TOKENS_PER_PARAM
 

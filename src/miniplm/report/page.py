@@ -14,6 +14,7 @@ from markupsafe import Markup
 from miniplm.report import formats, minis
 from miniplm.report.content import ReportContent
 from miniplm.report.curves import model_styles, training_figures
+from miniplm.report.proxy import predicted_view
 from miniplm.report.selections import selection_view
 from miniplm.report.side_by_side import overview
 from miniplm.report.tables import (
@@ -46,6 +47,7 @@ def render_page(content: ReportContent) -> str:
             selection_view(place, summary) for place, summary in enumerate(content.selections, 1)
         ],
         overview=overview(content.selections),
+        predicted=predicted_view(content.predicted) if content.predicted else None,
         training=training_figures(content, styles),
         held_out_loss=held_out_table(content, styles, "loss"),
         held_out_bits=held_out_table(content, styles, "bits_per_byte"),

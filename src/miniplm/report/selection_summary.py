@@ -15,7 +15,7 @@ from miniplm.data.pieces import split_at_eos
 from miniplm.data.shards import Shard
 from miniplm.data.tokenizer import load_tokenizer
 from miniplm.manifest import Manifest
-from miniplm.report.content import DomainRow, Example, SelectionSummary
+from miniplm.report.selection_content import DomainRow, Example, SelectionSummary
 from miniplm.selection.config import SelectionConfig
 from miniplm.selection.sample import read_sample
 

@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from miniplm.report import formats, minis
 from miniplm.report.charts import Bin, histogram
-from miniplm.report.content import DomainRow, Example, SelectionSummary
 from miniplm.report.effects import EffectsView, effects_view
 from miniplm.report.scales import Axis
+from miniplm.report.selection_content import DomainRow, Example, SelectionSummary
 
 SCORE_UNITS = {"per_token": "nats per token", "per_byte": "nats per byte", "sum": "nats"}
 PREVIEW_CHARACTERS = 420

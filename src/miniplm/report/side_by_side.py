@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from miniplm.report import formats
-from miniplm.report.content import SelectionSummary
 from miniplm.report.effects import domain_shares
 from miniplm.report.effects_content import SelectionEffects, TextFigures
 from miniplm.report.mix_chart import Shares
+from miniplm.report.selection_content import SelectionSummary
 
 _TRIGRAMS = 2
 _MOST_NAMED = 2

@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from miniplm.report import formats, minis
 from miniplm.report.charts import Segment, Style, stacked_bar
-from miniplm.report.content import EqualLossRow, HeldOutRow, ModelRow, ReportContent, Role
+from miniplm.report.content import ReportContent
+from miniplm.report.model_content import EqualLossRow, HeldOutRow, ModelRow, Role
 
 Measure = Literal["loss", "bits_per_byte"]
 

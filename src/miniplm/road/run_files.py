@@ -5,7 +5,7 @@ from pathlib import Path
 
 from miniplm.recipe import CANDIDATES, Recipe
 from miniplm.recipe_text import recipe_yaml
-from miniplm.report.collect import RunFiles
+from miniplm.report.run_record import RunFiles
 
 
 def _origin(recipe: Recipe, name: str) -> str:
@@ -75,4 +75,5 @@ def run_files(
         foundations=foundations,
         groups=_groups(recipe),
         tokenizers={name: _tokenizer(recipe, name) for name in origins},
+        proxy=recipe.scoring.proxy,
     )

@@ -8,8 +8,9 @@ from miniplm.manifest import Outcome, fingerprint
 from miniplm.recipe import Recipe
 from miniplm.road.models import Models, token_bytes
 from miniplm.road.step import Corpus
-from miniplm.scoring.agreement import PAPER_RATIO
+from miniplm.scoring.proxy_bar import Comparison, require_agreement
 from miniplm.selection.config import SelectionConfig
+from miniplm.selection.predicted import comparison_for
 
 SAMPLES_FOLDER = "sampled_scores"
 """In the run's folder: the teacher's own scores where a proxy predicts the rest."""
@@ -98,36 +99,21 @@ def require_scores_to_select_by(recipe: Recipe, scores: Path, config: SelectionC
     Raises:
         ArtefactError: The predicted scores rank too unlike the teacher's own.
     """
-    if config.policy in ("random", "reference_only", "perplexity_band"):
-        return  # these do not look at the teacher
-    by_share = config.tokens is None and config.policy != "threshold"
-    ratio = config.ratios[-1] if by_share else PAPER_RATIO
-    within_domains = config.within != "corpus" or config.policy == "quota"
-    require_good_scores(recipe, scores, config.normalization, ratio, within_domains=within_domains)
+    comparison = comparison_for(config)
+    if recipe.scoring.proxy is not None and comparison is not None:
+        require_agreement(scores, recipe.scoring.proxy, comparison)
 
 
-def require_good_scores(
-    recipe: Recipe,
-    scores: Path,
-    normalization: str,
-    ratio: float = PAPER_RATIO,
-    *,
-    within_domains: bool = False,
-) -> None:
-    """Refuse to go by scores that a proxy predicts, where it does not do so well enough.
+def require_good_scores(recipe: Recipe, scores: Path, normalization: str) -> None:
+    """Refuse to weight by scores that a proxy predicts, where it does not do so well enough.
 
     Args:
         recipe: Has the bar, if there is a proxy.
         scores: Folder of the teacher's score tables.
         normalization: What log-probabilities are divided by.
-        ratio: Share of the sequences that is to be kept.
-        within_domains: Whether the best of each domain are kept.
 
     Raises:
         ArtefactError: They rank too unlike the teacher's own.
     """
     if recipe.scoring.proxy is not None:
-        from miniplm.scoring.proxy_quality import require_agreement
-
-        proxy = recipe.scoring.proxy
-        require_agreement(scores, proxy, ratio, normalization, within_domains=within_domains)
+        require_agreement(scores, recipe.scoring.proxy, Comparison(normalization=normalization))

@@ -38,11 +38,15 @@ def spearman(true_R: Scores, predicted_R: Scores) -> float:
     return float(np.corrcoef(*ranks)[0, 1])
 
 
+def num_top(size: int, ratio: float) -> int:
+    """Rows in the top of so many: floor(ratio * size), at least one."""
+    return max(1, int(np.floor(ratio * size + 1e-9)))
+
+
 def top_rows(scores_R: Scores, ratio: float) -> NDArray[np.bool_]:
-    """The highest floor(ratio * R) rows, at least one; of equal ones the first."""
-    num_kept = max(1, int(np.floor(ratio * len(scores_R) + 1e-9)))
+    """The highest `num_top` rows; of equal ones the first."""
     kept_R = np.zeros(len(scores_R), dtype=np.bool_)
-    kept_R[np.argsort(-scores_R, kind="stable")[:num_kept]] = True
+    kept_R[np.argsort(-scores_R, kind="stable")[: num_top(len(scores_R), ratio)]] = True
     return kept_R
 
 
@@ -71,24 +75,32 @@ def agreement_within(
     return num_both / max(1, num_kept)
 
 
-def above_chance(agreement: float, ratio: float) -> float:
-    """How far an agreement is from chance (0) to perfect (1), at its selection ratio.
+def agreement_by_chance(groups_R: NDArray[np.integer], ratio: float = PAPER_RATIO) -> float:
+    """What `agreement_within` is on average for predictions that know nothing.
+
+    Of n rows in a group of which k are kept, k chosen by chance hold k * k / n of these.
 
     Example:
-        >>> above_chance(0.8, 0.5), above_chance(0.5, 0.5)
-        (0.6000000000000001, 0.0)
+        >>> agreement_by_chance(np.array([0, 0, 0, 0]), 0.5), agreement_by_chance(np.array([7]))
+        (0.5, 1.0)
     """
-    return (agreement - ratio) / (1 - ratio) if ratio < 1 else 1.0
+    sizes = np.unique_counts(groups_R).counts
+    kept = np.array([num_top(int(size), ratio) for size in sizes])
+    return float((kept**2 / sizes).sum() / max(1, kept.sum()))
 
 
-def bar_at(min_agreement: float, ratio: float) -> float:
-    """The agreement that is as far above chance at a ratio as `min_agreement` is at one half.
+def kappa(agreement: float, by_chance: float) -> float:
+    """Cohen's kappa of two selections of equal size: 0 by chance, 1 for the same rows.
+
+    Where they agree on a share a of their rows and would by chance on a share c, it comes out as
+    (a - c) / (1 - c) (Cohen, 1960, doi:10.1177/001316446002000104). Where chance agrees on all of
+    them there is nothing to get wrong: 1.
 
     Example:
-        >>> round(bar_at(0.8, 0.5), 3), round(bar_at(0.8, 0.25), 3), round(bar_at(0.8, 0.9), 3)
-        (0.8, 0.7, 0.96)
+        >>> kappa(0.75, by_chance=0.5), kappa(0.25, by_chance=0.25), kappa(1.0, by_chance=1.0)
+        (0.5, 0.0, 1.0)
     """
-    return ratio + (1 - ratio) * above_chance(min_agreement, PAPER_RATIO)
+    return (agreement - by_chance) / (1 - by_chance) if by_chance < 1 else 1.0
 
 
 def bootstrap(

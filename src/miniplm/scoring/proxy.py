@@ -27,9 +27,10 @@ from miniplm.runtime.progress import progress
 from miniplm.scoring.config import ScoringConfig
 from miniplm.scoring.proxy_features import features_per_row
 from miniplm.scoring.proxy_head import Head, fit_head
+from miniplm.scoring.proxy_held_out import HELD_OUT_NAME, HeldOut
 from miniplm.scoring.proxy_inputs import ProxyInputs
-from miniplm.scoring.proxy_quality import HELD_OUT_NAME, HeldOut
 from miniplm.scoring.proxy_sample import SampleChoice, score_sample
+from miniplm.scoring.proxy_words import log_proxy
 from miniplm.scoring.scoring_model import ScoringModel
 from miniplm.scoring.shard_scorer import ShardScorer
 from miniplm.scoring.tables import (
@@ -95,7 +96,9 @@ def score_by_proxy(
             if not is_scored(path, info):
                 write_scores(path, predicted_table(inputs, head, shard, unit), info)
             advance(1)
-    return _outcome(inputs, head, work, facts)
+    outcome = _outcome(inputs, head, work, facts)
+    log_proxy(outcome.counts, outcome.facts["proxy"], held_out, config.proxy)
+    return outcome
 
 
 def fit_proxy(inputs: ProxyInputs, unit: str) -> tuple[Head, HeldOut]:

@@ -20,12 +20,19 @@ class ProxyConfig(Config):
         description="what the difference score is predicted from: ngrams (of ids, hashed), or "
         "hidden (the reference's hidden states, of the pass that scores)",
     )
-    min_agreement: Annotated[float, NOT_FINGERPRINTED] = Field(
-        0.85,
-        ge=0.5,
+    min_kappa: Annotated[float, NOT_FINGERPRINTED] = Field(
+        0.7,
+        ge=0,
         le=1,
-        description="selecting is refused where, on held-out sequences, less of the true top half "
-        "is in the predicted one; other ratios have a bar as far above chance",
+        description="selecting is refused where Cohen's kappa of the predicted and the true "
+        "selection is lower on held-out sequences: 0 is chance, 1 the same sequences",
+    )
+    min_kappa_within_domains: Annotated[float, NOT_FINGERPRINTED] = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="the same for selections that rank within domains, where telling domains "
+        "apart is no help",
     )
     allow_low_agreement: Annotated[bool, NOT_FINGERPRINTED] = Field(
         False, description="select all the same"

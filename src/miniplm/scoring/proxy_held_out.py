@@ -1,4 +1,4 @@
-"""How well a proxy predicts, on sequences that it was not fit on; and whether that is enough.
+"""How well a proxy predicts, on sequences that it was not fit on.
 
 Axes: R held-out rows.
 """
@@ -13,19 +13,16 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from miniplm.data.parquet import ColumnFile, write_parquet
-from miniplm.errors import ArtefactError
-from miniplm.runtime.log import logger
 from miniplm.scoring.agreement import (
     PAPER_RATIO,
     Estimate,
+    agreement_by_chance,
     agreement_within,
-    bar_at,
     bootstrap,
     selection_agreement,
     spearman,
     top_rows,
 )
-from miniplm.scoring.proxy_config import ProxyConfig
 
 HELD_OUT_NAME = "held_out.parquet"
 _SEED = 1
@@ -109,11 +106,21 @@ class HeldOut:
             normalization: What differences are per; by default what was predicted.
             within_domains: Whether the top is taken inside each domain.
         """
-        true_R, predicted_R = self.scores(normalization or f"per_{self.unit}")
-        if within_domains:
-            figure = partial(agreement_within, ratio=ratio)
-            return bootstrap(figure, [true_R, predicted_R, self.domain_numbers_R], _SEED)
-        return bootstrap(partial(selection_agreement, ratio=ratio), [true_R, predicted_R], _SEED)
+        scores = self.scores(normalization or self._per)
+        figure = partial(agreement_within, ratio=ratio)
+        return bootstrap(figure, [*scores, self._groups(within_domains)], _SEED)
+
+    def by_chance(self, ratio: float = PAPER_RATIO, *, within_domains: bool = False) -> float:
+        """What that agreement would be, on average, for predictions that know nothing."""
+        return agreement_by_chance(self._groups(within_domains), ratio)
+
+    def spearman(self) -> Estimate:
+        """Rank correlation of predicted and true difference scores."""
+        return bootstrap(spearman, [self.true_R, self.predicted_R], _SEED)
+
+    def _groups(self, within_domains: bool) -> NDArray[np.int32]:
+        numbers_R = self.domain_numbers_R
+        return numbers_R if within_domains else np.zeros_like(numbers_R)
 
     def facts(self) -> dict[str, Any]:
         """What a manifest says of the proxy, at the paper's selection ratio."""
@@ -127,7 +134,7 @@ class HeldOut:
             "held_out": len(self.true_R),
             "unit": self.unit,
             "ratio": PAPER_RATIO,
-            "spearman": asdict(bootstrap(spearman, [self.true_R, self.predicted_R], _SEED)),
+            "spearman": asdict(self.spearman()),
             "agreement": asdict(self.agreement()),
             "agreement_within_domains": asdict(self.agreement(within_domains=True)),
             "domains": by_domain,
@@ -154,44 +161,3 @@ class HeldOut:
             "agreement_within": selection_agreement(true, predicted),
             "spearman": spearman(true, predicted),
         }
-
-
-def require_agreement(
-    scores_folder: Path,
-    proxy: ProxyConfig,
-    ratio: float,
-    normalization: str = "per_token",
-    *,
-    within_domains: bool = False,
-) -> None:
-    """Refuse to select by predicted scores that rank too unlike the true ones.
-
-    Args:
-        scores_folder: Of the predicted score tables.
-        proxy: Has the bar.
-        ratio: Share of the rows that is to be kept.
-        normalization: What log-probabilities are divided by.
-        within_domains: Whether the top is taken inside each domain.
-
-    Raises:
-        ArtefactError: The agreement on held-out sequences is under the bar.
-    """
-    held_out = HeldOut.read(scores_folder / HELD_OUT_NAME)
-    found = held_out.agreement(ratio, normalization, within_domains=within_domains)
-    bar = bar_at(proxy.min_agreement, ratio)
-    if found.value >= bar:
-        return
-    where = "inside domains " if within_domains else ""
-    other = "ngrams" if proxy.features == "hidden" else "hidden"
-    message = (
-        f"{scores_folder}: the predicted scores rank too unlike the true ones. Of the true top "
-        f"{ratio:.0%} {where}of {len(held_out.true_R)} held-out sequences {found} are in the "
-        f"predicted one; the bar is {bar:.1%} (scoring.proxy.min_agreement "
-        f"{proxy.min_agreement:g}, chance gives {ratio:.0%}). The scores are kept. Raise "
-        f"scoring.proxy.share (now {proxy.share:g}), try scoring.proxy.features={other}, score "
-        "everything (scoring.proxy=null), or select all the same "
-        "(scoring.proxy.allow_low_agreement=true)."
-    )
-    if not proxy.allow_low_agreement:
-        raise ArtefactError(message)
-    logger.warning("%s", message)
