@@ -78,11 +78,16 @@ def domains_to_show(
         after: Kept shares of the others, `[D]` each.
         num_changed: How many of those that change most under each.
     """
-    shown = {number for number, name in enumerate(names) if name.startswith("noise-")}
+    shown = set(np.flatnonzero(is_noise(names)).tolist())
     for after_D in after:
         change_D = np.nan_to_num(np.abs(after_D - before_D))
         shown.update(np.argsort(-change_D, kind="stable")[:num_changed].tolist())
     return sorted(shown, key=lambda number: names[number])
+
+
+def is_noise(names: Sequence[str]) -> NDArray[np.bool_]:
+    """Which domains the corpus itself labels as noise, `[D]`."""
+    return np.array([name.startswith("noise-") for name in names], np.bool_)
 
 
 def slopes_by_reference_loss(rows: Rows, num_parts: int) -> list[float]:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from benchmarks.calibration import main, rankings_of, read_table
+from benchmarks.calibration import main
 from benchmarks.calibration_figures import (
     Correlation,
     domains_to_show,
@@ -11,6 +11,7 @@ from benchmarks.calibration_figures import (
     slopes_by_reference_loss,
     spearman_within,
 )
+from benchmarks.calibration_rankings import calibrated_rankings, read_table, sloped_rankings
 from benchmarks.student_losses import first_checkpoint, put_weights, student_losses
 from click.testing import CliRunner
 
@@ -87,8 +88,21 @@ def test_rankings_keep_what_the_select_stage_keeps(tmp_path):
         (run_dir / name).symlink_to(tmp_path / target)
     table = read_table(run_dir)
     for kind, selection in selections.items():
-        best = np.argsort(-rankings_of(table)[kind], kind="stable")[:200]
+        best = np.argsort(-calibrated_rankings(table)[kind], kind="stable")[:200]
         assert sorted(table.sequence_ids[best]) == selection["sequence_id"].to_pylist()
+
+
+def test_sloped_rankings_go_from_the_teacher_alone_to_the_reference_alone():
+    generator = np.random.default_rng(0)
+    reference = generator.normal(-5, 0.25, 200)
+    teacher = 4 * reference + generator.normal(0, 1e-6, 200)
+    rankings = sloped_rankings(Rows(teacher, reference))
+    assert [*rankings][-3:] == ["slope 3", "slope 4.00, equal deviations", "reference alone"]
+    np.testing.assert_array_equal(rankings["slope 0"], teacher)
+    np.testing.assert_array_equal(rankings["slope 1"], teacher - reference)
+    np.testing.assert_array_equal(rankings["reference alone"], -reference)
+    alike = rankings["slope 4.00, equal deviations"]
+    assert np.abs(alike).max() < 1e-3  # the terms cancel
 
 
 def test_a_checkpoint_that_lacks_weights_is_refused(tmp_path):
@@ -116,6 +130,6 @@ def test_a_run_from_end_to_end(corpus_folder, tmp_path):
     np.testing.assert_allclose(as_student, -table.rows.teacher, rtol=1e-5)
     said = CliRunner().invoke(main, [str(tmp_path), "--rows", "50"], catch_exceptions=False).output
     rows = [line.split(" | ") for line in said.splitlines() if line.startswith("| none")]
-    assert [len(cells) for cells in rows] == [7]
+    assert [len(cells) for cells in rows] == [8]
     assert "50 of them scored by plain" in said
     assert "plain at step-00000002" in said
