@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
+from benchmarks.calibration_figures import share_between
 from miniplm.data.shards import Shard, open_shards
 from miniplm.data.tokenizer import load_tokenizer, token_table
 from miniplm.manifest import read_manifest
@@ -68,9 +69,10 @@ def main(
     """Compare shares, features and heads of a proxy on the scores of a finished run."""
     shards = open_shards(run_dir / CANDIDATES)
     truth = _truth(run_dir, shards)
+    between = share_between(truth.difference_R, truth.groups_R)
     click.echo(
         f"{len(truth.difference_R):,} sequences, {len(truth.domains)} domains, share of the "
-        f"score's variance between domains {_between(truth):.2f}"
+        f"score's variance between domains {between:.2f}"
     )
     with tempfile.TemporaryDirectory(prefix="miniplm-proxy-") as temporary:
         folder = work or Path(temporary)
@@ -103,15 +105,6 @@ def _truth(run_dir: Path, shards: Sequence[Shard]) -> Truth:
         names += shard.sidecar["domain"].to_pylist()
     domains, groups_R = np.unique(names, return_inverse=True)
     return Truth(np.concatenate(difference), groups_R, domains.tolist())
-
-
-def _between(truth: Truth) -> float:
-    known = np.isfinite(truth.difference_R)
-    groups_R, scores_R = truth.groups_R[known], truth.difference_R[known]
-    counts = np.bincount(groups_R)
-    means = np.bincount(groups_R, scores_R) / np.maximum(counts, 1)
-    between = ((means - scores_R.mean()) ** 2 @ counts) / len(scores_R)
-    return float(between / scores_R.var())
 
 
 def _with_states(run_dir: Path, folder: Path) -> Path:
