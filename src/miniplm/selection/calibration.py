@@ -1,9 +1,9 @@
 """Calibrated difference scores: what is left when the models' scales are taken out.
 
-A strong teacher's log-probabilities hardly vary, so that the difference to a weak reference mostly
-says how hard a row is for the reference. `residual` asks how much better the teacher is than it
-usually is on rows that are as hard for the reference; `zscore`, than on rows of the same domain and
-length. Both are fitted on the sample of rows that the select stage draws, by hash of their ids.
+The difference of two losses goes mostly with the one that varies more. `residual` asks how much
+better the teacher is than it usually is on rows that are as hard for the reference; where the
+reference tells little of that, it is nearly the teacher alone (docs/calibration.md). `zscore` asks how
+much better the difference is than on rows of the same domain and length. Both are fitted on the sample of rows that the select stage draws, by hash of their ids.
 """
 
 from collections.abc import Sequence
