@@ -2,8 +2,9 @@
 
 The difference of two losses goes mostly with the one that varies more. `residual` asks how much
 better the teacher is than it usually is on rows that are as hard for the reference; where the
-reference tells little of that, it is nearly the teacher alone (docs/calibration.md). `zscore` asks how
-much better the difference is than on rows of the same domain and length. Both are fitted on the sample of rows that the select stage draws, by hash of their ids.
+reference tells little of that, it is nearly the teacher alone (docs/calibration.md). `zscore` asks
+how much better the difference is than on rows of the same domain and length. Both are fitted on the
+sample of rows that the select stage draws, by hash of their ids.
 """
 
 from collections.abc import Sequence
