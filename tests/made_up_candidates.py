@@ -85,18 +85,32 @@ def select(folder, rows, num_shards=1, seed=SEED, **config):
     if not (folder / "shards").exists():
         write_candidates(folder, rows, num_shards)
         write_row_tables(folder, rows)
-    config, looks_at = SelectionConfig(**config), {}
+    out = folder / f"selection-{len(list(folder.iterdir()))}"
+    outcome = run_select(folder, out, SelectionConfig(**config), seed)
+    return outcome, read_selections(out)
+
+
+def select_into(folder, out, **config):
+    """The selection in a folder of one's own, as a table in the order of ids."""
+    run_select(folder, out, SelectionConfig(**config), SEED)
+    return read_selections(out)
+
+
+def read_selections(out):
+    tables = [pq.read_table(path) for path in sorted(out.glob("data_*.parquet"))]
+    return pa.concat_tables(tables).sort_by("sequence_id")
+
+
+def run_select(folder, out, config, seed):
+    looks_at = {}
     if config.within == "group":
         looks_at["groups"] = folder / "groups"
     if config.one_per_cluster:
         looks_at["clusters"] = folder / "clusters"
-    out = folder / f"selection-{len(list(folder.iterdir()))}"
-    outcome = select_sequences(
-        folder / "shards", folder / "teacher", folder / "reference", config,
-        seed, out, tables=RowTables(**looks_at),
+    return select_sequences(
+        folder / "shards", folder / "teacher", folder / "reference", config, seed, out,
+        tables=RowTables(**looks_at),
     )  # fmt: skip
-    tables = [pq.read_table(path) for path in sorted(out.glob("data_*.parquet"))]
-    return outcome, pa.concat_tables(tables).sort_by("sequence_id")
 
 
 def simple_values(rows, config):
@@ -132,6 +146,16 @@ def up_to(rows, limit, size):
     return found
 
 
+def as_far_as(rows, least, size):
+    """The first rows that together reach a size."""
+    found = []
+    for row in rows:
+        if sum(size(each) for each in found) >= least:
+            break
+        found.append(row)
+    return found
+
+
 def best_of_clusters(rows, values):
     """Of rows of one cluster the one that is ranked first."""
     best = {}
@@ -142,13 +166,18 @@ def best_of_clusters(rows, values):
 
 def simple_selection(rows, config):
     """Ids that a policy keeps, spelt out."""
+    rows = [row for row in rows if row.num_tokens]
+    if not rows:
+        return set()
     values = simple_values(rows, config)
-    if config.one_per_cluster:
-        rows = best_of_clusters(rows, values)
     if config.policy == "threshold":
         low = -np.inf if config.min_score is None else config.min_score
         high = np.inf if config.max_score is None else config.max_score
-        return {row.id for row in rows if low <= values[row.id] <= high}
+        rows = [row for row in rows if low <= values[row.id] <= high]
+    if config.one_per_cluster:
+        rows = best_of_clusters(rows, values)
+    if config.policy == "threshold":
+        return {row.id for row in rows}
     in_strata = config.within != "corpus" or config.policy == "quota"
     by_tokens = config.tokens is not None
 
@@ -159,10 +188,8 @@ def simple_selection(rows, config):
         return sum(size(row) for row in part)
 
     def whole(part):
-        share = total(part) / total(rows)
         if by_tokens:
             return int(Fraction(config.tokens * total(part), total(rows)))
-        assert share <= 1
         return num_kept(len(part), config.ratio)
 
     by_group = config.within == "group"
@@ -181,8 +208,7 @@ def simple_selection(rows, config):
         kept = []
         for label in labels:
             part = [row for row in rows if of[row.id] == label]
-            limit = int(np.ceil(config.floor * total(part) - 1e-9))
-            kept += up_to(ranked(part, values), limit, size)
+            kept += as_far_as(ranked(part, values), config.floor * total(part) - 1e-9, size)
         others = [row for row in rows if row not in kept]
         return {
             row.id for row in kept + up_to(ranked(others, values), whole(rows) - total(kept), size)

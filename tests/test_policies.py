@@ -1,13 +1,22 @@
 """Policies: the stage against the rule spelt out, and what every policy promises."""
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from made_up_candidates import Row, select, simple_selection
+from made_up_candidates import (
+    Row,
+    select,
+    select_into,
+    simple_selection,
+    write_candidates,
+    write_row_tables,
+)
 from miniplm.errors import ArtefactError, ConfigError
 from miniplm.recipe import make_recipe
 from miniplm.selection.amounts import num_kept
@@ -26,7 +35,7 @@ def small_blocks():
 VALUES = st.sampled_from([-3.0, -2.5, -2.0, -1.0, -0.5, -0.25])
 ROWS = st.lists(
     st.tuples(
-        VALUES, VALUES, st.integers(1, 30), st.sampled_from(["books", "code", "logs"]),
+        VALUES, VALUES, st.integers(0, 30), st.sampled_from(["books", "code", "logs"]),
         st.integers(0, 2),
     ),
     min_size=2, max_size=40,
@@ -59,8 +68,8 @@ CONFIGS = st.one_of(
     ),
     st.builds(lambda ratio: {"policy": "quota", "ratio": ratio}, RATIOS),
     st.builds(
-        lambda floor, ratio: {"policy": "quota", "floor": floor, "ratio": ratio},
-        st.floats(0.01, 0.9),
+        lambda part, ratio: {"policy": "quota", "floor": part * ratio, "ratio": ratio},
+        st.floats(0.01, 1.0),
         RATIOS,
     ),
     st.builds(
@@ -93,7 +102,7 @@ def test_every_policy_keeps_what_the_rule_spelt_out_keeps(
     random.shuffle(rows)
     folder = tmp_path_factory.mktemp("candidates")
     if not expected:
-        with pytest.raises(ArtefactError, match="keeps none of"):
+        with pytest.raises(ArtefactError, match=r"keeps none of|no sequence has a score"):
             select(folder, rows, num_shards, **config)
         return
     _, table = select(folder, rows, num_shards, **config)
@@ -148,7 +157,10 @@ def test_given_shares_are_met(tmp_path):
     found = count_by_domain(kept_rows(rows, table))
     logs = count_by_domain(rows)["logs"]
     assert found == {"books": 120, "code": 240, "logs": min(240, logs)}
-    assert outcome.facts["warnings"] == []
+    assert outcome.facts["warnings"] == [
+        f"All that is of no domain named in shares is too little: {logs} are kept where its share "
+        "of 40% is 240."
+    ]
 
 
 def test_a_share_that_a_domain_cannot_fill_is_told(tmp_path):
@@ -157,9 +169,32 @@ def test_a_share_that_a_domain_cannot_fill_is_told(tmp_path):
     outcome, table = select(tmp_path, rows, 2, policy="quota", ratio=0.5, shares=shares)
     sizes = count_by_domain(rows)
     assert count_by_domain(kept_rows(rows, table))["logs"] == sizes["logs"]
-    whole, missing = outcome.facts["warnings"]
-    assert whole.startswith(f"Domain 'logs' is kept whole ({sizes['logs']} sequences)")
+    short, missing = outcome.facts["warnings"]
+    assert short == (
+        f"Domain 'logs' is too little: {sizes['logs']} are kept where its share of 50% is 75."
+    )
     assert missing == "There is no domain 'boks', for which shares asks 10%."
+
+
+def test_a_floor_of_tokens_is_reached(tmp_path):
+    rows = [Row(index, -1.0, -3.0, 40, "dumps") for index in range(50)]
+    rows += [Row(50 + index, -2.0, -2.5, 40, "prose") for index in range(2)]
+    rows += many_rows(200)[60:]
+    _, table = select(tmp_path, rows, 3, policy="quota", tokens=3_000, floor=0.25)
+    kept = kept_rows(rows, table)
+    for domain in {row.domain for row in rows}:
+        held = sum(row.num_tokens for row in rows if row.domain == domain)
+        assert sum(row.num_tokens for row in kept if row.domain == domain) >= 0.25 * held
+    outcome, _ = select(tmp_path, rows, 3, policy="quota", tokens=500, floor=0.25)
+    assert "more than the 500 asked for" in outcome.facts["warnings"][-1]
+
+
+def test_a_budget_above_what_there_is_is_told(tmp_path):
+    rows = many_rows(100)
+    outcome, table = select(tmp_path, rows, 2, policy="token_budget", tokens=10**9)
+    assert table.num_rows == 100
+    (warning,) = outcome.facts["warnings"]
+    assert warning.startswith(f"{outcome.num_tokens:,} tokens are kept of the 1,000,000,000 that")
 
 
 def test_a_floor_keeps_some_of_every_domain(tmp_path):
@@ -217,6 +252,86 @@ def test_pareto_sampling_holds_each_row_with_its_own_chance():
     np.testing.assert_allclose(hits / len(uniform), chances, atol=0.02)
 
 
+def test_a_domain_that_a_schedule_loses_is_told(tmp_path):
+    rows = [
+        Row(index, -1.0 - (index % 2), -3.0, 10, "prose" if index % 2 else "dumps")
+        for index in range(200)
+    ]
+    schedule = [{"until": 0.3, "ratio": 1.0}, {"until": 1.0, "ratio": 0.5}]
+    outcome, _ = select(tmp_path, rows, 2, schedule=schedule)
+    assert outcome.counts["kept"] == 200
+    assert outcome.counts["kept_to_the_end"] == 100
+    prose = outcome.facts["domains"]["prose"]
+    assert (prose["num_kept"], prose["num_counted"]) == (100, 0)
+    (warning,) = outcome.facts["warnings"]
+    assert warning.startswith("Domain 'prose' all but vanishes: 0 of 100 sequences are kept (0.0%")
+
+
+def test_what_chance_alone_would_do_is_no_warning(tmp_path):
+    rows = [Row(index, -1.0, -2.0, 5, f"domain-{index % 60}") for index in range(600)]
+    outcome, _ = select(tmp_path, rows, 2, policy="random", ratio=0.05)
+    assert outcome.facts["warnings"] == []
+
+
+def test_repeats_count_in_the_shares_of_domains(tmp_path):
+    rows = many_rows(400)
+    outcome, table = select(
+        tmp_path, rows, 2, policy="sample", ratio=0.5, temperature=0.2, replacement=True
+    )
+    repeats = dict(zip(*(table[n].to_pylist() for n in ("sequence_id", "repeats")), strict=True))
+    for domain, counts in outcome.facts["domains"].items():
+        drawn = {row: repeats.get(row.id, 0) for row in rows if row.domain == domain}
+        assert counts["num_counted"] == sum(drawn.values())
+        tokens = sum(row.num_tokens * times for row, times in drawn.items())
+        assert counts["num_tokens_counted"] == tokens
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"schedule": [{"until": 0.5, "ratio": 1.0}, {"until": 1.0, "ratio": 0.5}]},
+        {"policy": "sample", "replacement": True, "ratio": 0.5},
+    ],
+)
+def test_an_empty_shard_has_the_columns_of_the_others(tmp_path, config):
+    rows = many_rows(6)
+    _, table = select(tmp_path, rows, 8, **config)
+    assert table.column_names[-1] in ("repeats", "until")
+    (out,) = tmp_path.glob("selection-*")
+    columns = {tuple(pq.read_schema(path).names) for path in out.glob("data_*.parquet")}
+    assert len(columns) == 1
+
+
+def test_the_threshold_is_told_only_where_it_says_it_all(tmp_path):
+    rows = many_rows(100)
+    best = sorted((row.difference for row in rows), reverse=True)
+    thresholds = {
+        "half": ({"ratio": 0.5}, best[49]),
+        "all": ({"ratio": 1.0}, None),
+        "lowest": ({"policy": "threshold", "min_score": 0.5}, 0.5),
+        "highest": ({"policy": "threshold", "max_score": 1.5}, None),
+        "range": ({"policy": "threshold", "min_score": 0.5, "max_score": 1.5}, None),
+        "domains": ({"within": "domain"}, None),
+    }
+    for config, expected in thresholds.values():
+        outcome, _ = select(tmp_path, rows, 2, **config)
+        assert outcome.facts["threshold"] == (None if expected is None else pytest.approx(expected))
+
+
+def test_a_selection_of_other_scores_is_not_taken_for_this_one(tmp_path):
+    rows = many_rows(300)
+    config = {"policy": "threshold", "min_score": 0.0, "calibration": "residual"}
+    _, before = select(tmp_path / "a", rows, 2, **config)
+    others = [replace(row, teacher=1.7 * row.teacher) if row.id % 2 else row for row in rows]
+    write_candidates(tmp_path / "b", others, 2)
+    write_row_tables(tmp_path / "b", others)
+    shutil.copytree(next((tmp_path / "a").glob("selection-*")), tmp_path / "b/out")
+    again = select_into(tmp_path / "b", tmp_path / "b/out", **config)
+    fresh = select_into(tmp_path / "b", tmp_path / "b/fresh", **config)
+    assert again.equals(fresh)
+    assert not again.equals(before)
+
+
 def test_a_schedule_narrows(tmp_path):
     rows = many_rows(400)
     phases = {0.25: 1.0, 0.5: 0.5, 1.0: 0.1}
@@ -249,6 +364,11 @@ def test_a_schedule_narrows(tmp_path):
         ),
         ({"policy": "sample", "tokens": 5, "replacement": True}, "takes a ratio, not tokens"),
         ({"policy": "teacher_only", "calibration": "residual"}, "calibration is given"),
+        (
+            {"policy": "threshold", "min_score": 1, "within": "domain"},
+            "within is given, which threshold does not read",
+        ),
+        ({"policy": "quota", "floor": 0.8, "ratio": 0.1}, "floor 0.8 is above ratio 0.1"),
     ],
 )  # fmt: skip
 def test_dials_that_do_not_go_together_are_refused(config, message):

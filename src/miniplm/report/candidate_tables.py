@@ -128,7 +128,7 @@ def _groups(
                 num_sequences=group["num_sequences"],
                 typical=group.get("text", [])[:_TYPICAL],
                 kept=[
-                    each["num_kept"] / each["num_sequences"] if each else 0.0
+                    each["num_counted"] / each["num_sequences"] if each else 0.0
                     for each in of_selections
                 ],
             )

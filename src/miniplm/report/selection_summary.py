@@ -58,7 +58,7 @@ def summarise_selection(
         normalization=config.normalization,
         asked=config.amount_in_words,
         num_candidates=counts["sequences"],
-        num_kept=counts["kept"],
+        num_kept=counts.get("kept_to_the_end", counts["kept"]),
         threshold=threshold,
         histogram_edges=edges,
         histogram_counts=bars,
@@ -102,19 +102,24 @@ def histogram(scores: NDArray[np.float64], total: int) -> tuple[list[float], lis
 
 def _domain_rows(domains: dict[str, dict[str, float]]) -> list[DomainRow]:
     before = sum(counts["num_tokens"] for counts in domains.values())
-    after = sum(counts["num_tokens_kept"] for counts in domains.values())
+    after = sum(counts["num_tokens_counted"] for counts in domains.values())
     return [
         DomainRow(
             domain=domain,
             num_sequences=int(counts["num_sequences"]),
-            num_kept=int(counts["num_kept"]),
-            kept_share=counts["num_kept"] / counts["num_sequences"],
+            num_kept=int(_kept(counts)),
+            kept_share=_kept(counts) / counts["num_sequences"],
             mean_score=counts["mean_score"],
             share_before=counts["num_tokens"] / before,
-            share_after=counts["num_tokens_kept"] / after,
+            share_after=counts["num_tokens_counted"] / after,
         )
         for domain, counts in domains.items()
     ]
+
+
+def _kept(counts: dict[str, float]) -> float:
+    """Different rows that take part to the end of training."""
+    return min(counts["num_kept"], counts["num_counted"])
 
 
 def _examples(

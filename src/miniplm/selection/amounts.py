@@ -118,7 +118,7 @@ class Budget:
 
     def __call__(self, available: Sizes, fraction: float) -> Sizes:
         """See `Target`."""
-        total = sum(available.values())
+        total = max(1, sum(available.values()))
         budget = floor(self.size * fraction)
         return {stratum: budget * size // total for stratum, size in available.items()}
 

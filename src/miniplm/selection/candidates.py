@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from miniplm.data.parquet import ColumnFile
 from miniplm.data.shards import count_rows
 from miniplm.runtime.buffers import Buffers
 from miniplm.runtime.executors import Executor
@@ -146,6 +147,12 @@ class Candidates:
             scores = self._without(rows, self._scores(rows, difference, labels))
             yield ScoredBlock(rows, difference, scores, labels)
 
+    def groups_origin(self, files: OpenShard) -> dict[str, Any] | None:
+        """What the groups of a shard follow from, where strata are made of groups."""
+        if self._groups_folder is None:
+            return None
+        return ColumnFile(self._groups_folder / f"{files.shard.name}.parquet").metadata
+
     def _groups(self, files: OpenShard) -> Labels | None:
         """Groups of all rows of a shard."""
         if self._groups_folder is None:
@@ -183,7 +190,13 @@ class Candidates:
         return [find(block) for block in self.blocks(shard.open())]
 
     def cuts(
-        self, value_of: ValueOf, stratum_of: StratumOf, target: Target, *, in_tokens: bool
+        self,
+        value_of: ValueOf,
+        stratum_of: StratumOf,
+        target: Target,
+        *,
+        in_tokens: bool,
+        reach: bool = False,
     ) -> dict[str, Place]:
         """The last row to be kept of each stratum.
 
@@ -192,6 +205,7 @@ class Candidates:
             stratum_of: Which rows are ranked against each other.
             target: How much to keep.
             in_tokens: Whether that is told in tokens, not in sequences.
+            reach: Whether to keep at least that much, instead of at most.
         """
         count = partial(self._count, value_of, stratum_of, in_tokens)
         look, seen = self._look(count)
@@ -200,6 +214,7 @@ class Candidates:
             look,
             target,
             seen / max(1, self.num_rows),
+            reach=reach,
         )
 
     def sizes_kept(

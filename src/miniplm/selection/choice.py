@@ -29,6 +29,7 @@ from miniplm.selection.candidates import (
 from miniplm.selection.config import SelectionConfig
 from miniplm.selection.cut import END, FRONT, Place
 from miniplm.selection.ranking import ranking_values
+from miniplm.selection.tables import UNTIL_FIELD
 
 
 @dataclass(frozen=True)
@@ -45,9 +46,21 @@ class Kept:
     repeats: NDArray[np.int32] | None = None
     until: NDArray[np.float32] | None = None
 
+    @property
+    def counted(self) -> NDArray[np.int32] | None:
+        """How often each counts at the end of training, `[rows]`; None: once if it is kept."""
+        if self.until is not None:
+            return (self.mask & (self.until >= 1)).astype(np.int32)
+        return self.repeats
+
 
 class Choice(Protocol):
     """What is to be kept, once that is known."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Fields of `Kept` that it fills beside the mask."""
+        ...
 
     def kept(self, block: ScoredBlock) -> Kept:
         """Of a block."""
@@ -111,6 +124,11 @@ class Layers:
     phases: Sequence[Sequence[Layer]]
     ends: Sequence[float] = (1.0,)
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See `Choice`."""
+        return (UNTIL_FIELD.name,) if len(self.phases) > 1 else ()
+
     def kept(self, block: ScoredBlock) -> Kept:
         """See `Choice`."""
         masks = [
@@ -127,11 +145,13 @@ class Layers:
 
     @property
     def threshold(self) -> float | None:
-        """The lowest value that is kept, where one says it all."""
+        """The lowest value that is kept, where one says it all and something is not."""
         if len(self.phases) > 1 or len(self.phases[0]) > 1:
             return None
-        below = self.phases[0][0].below
-        return below[CORPUS].value if set(below) == {CORPUS} else None
+        layer = self.phases[0][0]
+        if layer.stratum_of is not whole_corpus or layer.below[CORPUS] == END:
+            return None
+        return layer.below[CORPUS].value
 
 
 def choose(candidates: Candidates, config: SelectionConfig, seed: int) -> Layers:
@@ -150,6 +170,18 @@ def choose(candidates: Candidates, config: SelectionConfig, seed: int) -> Layers
 def ranking_of(config: SelectionConfig, seed: int) -> ValueOf:
     """What a policy ranks rows by."""
     return partial(_values, config, seed)
+
+
+def ranking_in_range(config: SelectionConfig, seed: int) -> ValueOf:
+    """The same, NaN for rows that a `threshold` does not keep whatever the others are."""
+    value_of = ranking_of(config, seed)
+    if config.policy != "threshold":
+        return value_of
+    return partial(_values_inside, value_of, _threshold(config, value_of))
+
+
+def _values_inside(value_of: ValueOf, layer: Layer, block: ScoredBlock) -> NDArray[np.float64]:
+    return np.where(layer.mask(block), value_of(block), np.nan)
 
 
 def _values(config: SelectionConfig, seed: int, block: ScoredBlock) -> NDArray[np.float64]:
@@ -206,7 +238,9 @@ def _skipped(config: SelectionConfig) -> float:
 def _with_floor(candidates: Candidates, config: SelectionConfig, value_of: ValueOf) -> Layers:
     """A share of every domain in any case, and the best of what is left."""
     in_tokens = config.tokens is not None
-    sure_cuts = candidates.cuts(value_of, each_its_own, AtLeast(config.floor), in_tokens=in_tokens)
+    sure_cuts = candidates.cuts(
+        value_of, each_its_own, AtLeast(config.floor), in_tokens=in_tokens, reach=True
+    )
     sure = Layer(value_of, each_its_own, sure_cuts, {})
     size = sum(
         candidates.sizes_kept(value_of, each_its_own, sure_cuts, in_tokens=in_tokens).values()

@@ -36,6 +36,7 @@ READ_BY: dict[str, frozenset[str]] = {
     "shares": frozenset({"quota"}),
     "floor": frozenset({"quota"}),
     "schedule": frozenset({"top_ratio", "quota", "random", "teacher_only", "reference_only"}),
+    "within": frozenset({*_BY_RATIO, *_BY_TOKENS}),
     "calibration": frozenset({"top_ratio", "token_budget", "threshold", "band", "sample", "quota"}),
 }
 """Dials, and the policies that read them; all others are read by every policy."""
@@ -178,6 +179,10 @@ def _amount_faults(config: SelectionConfig) -> list[str]:
         faults.append("sampling with replacement takes a ratio, not tokens")
     if config.shares and config.floor:
         faults.append("give shares or a floor, not both")
+    if config.tokens is None and config.floor > min(config.ratios):
+        faults.append(
+            f"floor {config.floor:g} is above ratio {min(config.ratios):g}, and alone keeps more"
+        )
     if any(share < 0 for share in config.shares.values()) or sum(config.shares.values()) > 1 + 1e-9:
         faults.append("shares are from 0 to 1, and 1 together at most")
     return faults

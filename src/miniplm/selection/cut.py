@@ -10,6 +10,7 @@ How far a cut goes is told in *size*: rows have size 1, or their number of token
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -107,11 +108,20 @@ class Ranked:
     def _place(self, index: int) -> Place:
         return Place(float(self.values[index]), int(self.ids[index]))
 
-    def cut(self, size: int) -> Place | None:
-        """The last row that, with all before it, has at most this size; None if not the first."""
+    def cut(self, size: int, *, reach: bool = False) -> Place | None:
+        """The last row that, with all before it, has at most this size; None if not the first.
+
+        Args:
+            size: Of the rows up to the cut.
+            reach: Take the first row instead that, with all before it, has at least this size.
+        """
         order = self.order()
-        fitting = int(np.searchsorted(self.sizes[order].cumsum(), size, side="right"))
-        return self._place(order[fitting - 1]) if fitting else None
+        sizes = self.sizes[order].cumsum()
+        if reach:
+            taken = int(np.searchsorted(sizes, size, side="left")) + 1 if size > 0 else 0
+        else:
+            taken = int(np.searchsorted(sizes, size, side="right"))
+        return self._place(order[taken - 1]) if taken else None
 
     @classmethod
     def joined(cls, parts: Iterable[Self]) -> Self:
@@ -195,8 +205,14 @@ class Tally:
             size_inside=sum(tally.size_inside for tally in tallies),
         )
 
-    def cut(self, size: int, bracket: Bracket) -> Place | None:
-        """The last place that this size reaches; None if that is not in the bracket counted by."""
+    def cut(self, size: int, bracket: Bracket, *, reach: bool = False) -> Place | None:
+        """The last place that this size reaches; None if that is not in the bracket counted by.
+
+        Args:
+            size: Of the rows up to the cut, at most.
+            bracket: Counted by.
+            reach: At least, instead.
+        """
         if size <= 0:
             return FRONT
         if size >= self.size:
@@ -204,7 +220,7 @@ class Tally:
         within = size - self.size_above
         if not 0 <= within <= self.size_inside:
             return None
-        return self.inside.cut(within) or bracket.above
+        return self.inside.cut(within, reach=reach) or bracket.above
 
 
 Tallies = dict[str, Tally]
@@ -247,6 +263,8 @@ def find_cuts(
     look: Mapping[str, Ranked],
     targets: Callable[[Sizes, float], Sizes],
     fraction: float,
+    *,
+    reach: bool = False,
 ) -> dict[str, Place]:
     """The last place to be kept of each stratum.
 
@@ -256,12 +274,14 @@ def find_cuts(
         targets: From the size of all usable rows of each stratum, and the fraction of the corpus
             that these are of, how much is to be kept.
         fraction: Of all rows, those that were looked at.
+        reach: Whether what is kept has at least the sizes wanted, instead of at most.
     """
     wanted = targets({stratum: rows.size for stratum, rows in look.items()}, fraction)
     brackets = Brackets(_brackets(look, wanted))
     tallies = count(brackets)
     wanted = targets({stratum: tally.size for stratum, tally in tallies.items()}, 1.0)
-    cuts = _cuts(tallies, wanted, brackets)
+    cut_at = partial(_cuts, wanted=wanted, reach=reach)
+    cuts = cut_at(tallies, brackets=brackets)
     if missed := [stratum for stratum in tallies if stratum not in cuts]:
         # the look was not like the rest, as in rows that are sorted: take some from everywhere
         step = max(1, sum(tallies[stratum].num_usable for stratum in missed) // _SAMPLE)
@@ -272,17 +292,18 @@ def find_cuts(
             for stratum, rows in sample.items()
         }
         brackets = Brackets(_brackets(sample, sizes))
-        cuts |= _cuts(count(brackets), wanted, brackets)
+        cuts |= cut_at(count(brackets), brackets=brackets)
     if missed := [stratum for stratum in tallies if stratum not in cuts]:
         brackets = Brackets(dict.fromkeys(missed, EVERYTHING))
-        cuts |= _cuts(count(brackets), wanted, brackets)
+        cuts |= cut_at(count(brackets), brackets=brackets)
     return cuts
 
 
-def _cuts(tallies: Tallies, wanted: Sizes, brackets: Brackets) -> dict[str, Place]:
+def _cuts(tallies: Tallies, *, wanted: Sizes, brackets: Brackets, reach: bool) -> dict[str, Place]:
     """The cuts that lie where they were looked for."""
     found = {
-        stratum: tally.cut(wanted[stratum], brackets[stratum]) for stratum, tally in tallies.items()
+        stratum: tally.cut(wanted[stratum], brackets[stratum], reach=reach)
+        for stratum, tally in tallies.items()
     }
     return {stratum: cut for stratum, cut in found.items() if cut is not None}
 

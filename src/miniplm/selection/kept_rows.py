@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 from miniplm.data.parquet import ColumnFile, places_of
 from miniplm.data.shards import shard_info
 from miniplm.errors import ArtefactError
-from miniplm.selection.tables import read_selection
-
-REPEATS_COLUMN = "repeats"
+from miniplm.selection.tables import REPEATS_FIELD, UNTIL_FIELD, read_selection
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,8 @@ class KeptRows:
         num_bytes: Bytes of its text, `[rows]`.
         domains: Names of domains.
         domain_numbers: Which of them each row belongs to, `[rows]`.
-        copies: How often each row stands in the refined corpus, `[rows]`; 0 where it was dropped.
+        copies: How often each row comes in an epoch at the end of training, `[rows]`; 0 where it
+            was dropped.
     """
 
     shard_hash: str
@@ -74,5 +73,9 @@ def _copies(path: Path, shard_hash: str, sequence_ids: NDArray[np.int64]) -> NDA
             f"{path}: selects sequences that its token shard does not hold. "
             "Select from these shards again."
         )
-    copies[places] = file.array(REPEATS_COLUMN) if REPEATS_COLUMN in file.names else 1
+    copies[places] = 1
+    if REPEATS_FIELD.name in file.names:
+        copies[places] = file.array(REPEATS_FIELD.name)
+    elif UNTIL_FIELD.name in file.names:
+        copies[places] = file.array(UNTIL_FIELD.name) >= 1
     return copies

@@ -120,13 +120,13 @@ def mix_by_domain(rows: KeptRows) -> dict[str, Mix]:
 
 
 def group_shares(mixes: Mapping[str, Mix]) -> dict[str, dict[str, int]]:
-    """Rows and tokens of each group, and how many of them are kept, for the manifest."""
+    """Rows and tokens of each group, and how many of them count at the end, for the manifest."""
     return {
         group: {
             "num_sequences": mix.candidates.num_rows,
-            "num_kept": mix.num_distinct,
+            "num_counted": mix.kept.num_rows,
             "num_tokens": mix.candidates.num_tokens,
-            "num_tokens_kept": mix.kept.num_tokens,
+            "num_tokens_counted": mix.kept.num_tokens,
         }
         for group, mix in mixes.items()
     }

@@ -22,6 +22,7 @@ from miniplm.selection.choice import Kept, strata
 from miniplm.selection.config import SelectionConfig
 from miniplm.selection.cut import FRONT, Place
 from miniplm.selection.ranking import pareto_values
+from miniplm.selection.tables import REPEATS_FIELD
 
 FoundT = TypeVar("FoundT")
 _UNITS = 1 << 40
@@ -69,6 +70,11 @@ class Repeats:
     weighting: Weighting
     seed: int
     cuts: Mapping[str, Place]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """See `Choice`."""
+        return (REPEATS_FIELD.name,)
 
     def kept(self, block: ScoredBlock) -> Kept:
         """See `Choice`."""

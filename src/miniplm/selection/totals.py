@@ -34,6 +34,11 @@ class Moments:
         away = np.subtract(values, mean, out=_BUFFERS.get("away", len(values)))
         return cls(len(values), mean, float(np.square(away, out=away).sum()))
 
+    @property
+    def deviation(self) -> float:
+        """Standard deviation."""
+        return float(np.sqrt(self.squares / max(1, self.count)))
+
     @classmethod
     def total(cls, parts: Sequence[Self]) -> Self:
         """Of all the numbers that the parts are of."""
@@ -55,8 +60,8 @@ class Totals:
         score_D: Sum of these scores.
         num_below_zero: Scores below zero.
         scores: Moments of all scores.
-        num_drawn: Sequences kept, each as often as it comes in an epoch.
-        num_tokens_drawn: Their scored tokens.
+        counted_D: Sequences kept, each as often as it comes in an epoch at the end of training.
+        tokens_counted_D: Their scored tokens.
     """
 
     domains: tuple[str, ...]
@@ -66,8 +71,8 @@ class Totals:
     score_D: NDArray[np.float64]
     num_below_zero: int
     scores: Moments
-    num_drawn: int
-    num_tokens_drawn: int
+    counted_D: NDArray[np.int64]
+    tokens_counted_D: NDArray[np.int64]
 
     @classmethod
     def of(
@@ -77,7 +82,7 @@ class Totals:
         num_tokens: NDArray[np.int32],
         difference: NDArray[np.float64],
         kept: NDArray[np.bool_],
-        repeats: NDArray[np.int32] | None = None,
+        counted: NDArray[np.int32] | None = None,
     ) -> Self:
         """Add up rows.
 
@@ -87,7 +92,8 @@ class Totals:
             num_tokens: Scored tokens of each row.
             difference: Difference score of each row, or NaN.
             kept: Whether each row is kept.
-            repeats: How often each comes in an epoch; None: once if it is kept.
+            counted: How often each comes in an epoch at the end of training; None: once if it is
+                kept.
         """
         num_rows, size = len(kept), len(domains)
         numbers = _BUFFERS.get("numbers", num_rows, np.int64)
@@ -98,14 +104,15 @@ class Totals:
         np.add(np.multiply(numbers, 2, out=groups), kept, out=groups)
         rows_DS = np.bincount(groups, minlength=2 * size).reshape(size, 2)
         tokens_DS = np.bincount(groups, weights=tokens, minlength=2 * size).reshape(size, 2)
+        counted_D, tokens_counted_D = rows_DS[:, 1], tokens_DS[:, 1]
+        if counted is not None:
+            counted_D = np.bincount(numbers, weights=counted, minlength=size)
+            tokens_counted_D = np.bincount(numbers, weights=counted * tokens, minlength=size)
         scored_D = rows_DS.sum(axis=1)
         if (missing := np.isnan(difference)).any():
             numbers, difference = numbers[~missing], difference[~missing]
             scored_D = np.bincount(numbers, minlength=size)
         score_D = np.bincount(numbers, weights=difference, minlength=size)
-        num_drawn, num_tokens_drawn = int(rows_DS[:, 1].sum()), int(tokens_DS[:, 1].sum())
-        if repeats is not None:
-            num_drawn, num_tokens_drawn = int(repeats.sum()), int(repeats @ tokens)
         return cls(
             domains=tuple(domains),
             rows_DS=rows_DS,
@@ -114,8 +121,8 @@ class Totals:
             score_D=score_D.astype(np.float64, copy=False),  # its type says int
             num_below_zero=int(np.count_nonzero(difference < 0)),
             scores=Moments.of(difference),
-            num_drawn=num_drawn,
-            num_tokens_drawn=num_tokens_drawn,
+            counted_D=counted_D.astype(np.int64),
+            tokens_counted_D=tokens_counted_D.astype(np.int64),
         )
 
     @classmethod
@@ -132,7 +139,7 @@ class Totals:
         numbers = {name: number for number, name in enumerate(domains)}
         size = len(domains)
         rows_DS, tokens_DS = np.zeros((2, size, 2), dtype=np.int64)
-        scored_D = np.zeros(size, dtype=np.int64)
+        scored_D, counted_D, tokens_counted_D = np.zeros((3, size), dtype=np.int64)
         score_D = np.zeros(size, dtype=np.float64)
         for part in parts:
             there = [place for place, name in enumerate(part.domains) if name in numbers]
@@ -141,6 +148,8 @@ class Totals:
             tokens_DS[here] += part.tokens_DS[there]
             scored_D[here] += part.scored_D[there]
             score_D[here] += part.score_D[there]
+            counted_D[here] += part.counted_D[there]
+            tokens_counted_D[here] += part.tokens_counted_D[there]
         return cls(
             domains=tuple(domains),
             rows_DS=rows_DS,
@@ -149,8 +158,8 @@ class Totals:
             score_D=score_D,
             num_below_zero=sum(part.num_below_zero for part in parts),
             scores=Moments.total([part.scores for part in parts]),
-            num_drawn=sum(part.num_drawn for part in parts),
-            num_tokens_drawn=sum(part.num_tokens_drawn for part in parts),
+            counted_D=counted_D,
+            tokens_counted_D=tokens_counted_D,
         )
 
     @property
@@ -174,13 +183,19 @@ class Totals:
         return between / self.scores.squares
 
     def by_domain(self) -> dict[str, dict[str, Any]]:
-        """Counts, tokens and the mean score of each domain, for the manifest."""
+        """Counts, tokens and the mean score of each domain, for the manifest.
+
+        What is `kept` is in the refined corpus; `counted` is as often as it comes in an epoch at
+        the end of training.
+        """
         return {
             domain: {
                 "num_sequences": int(self.rows_DS[number].sum()),
                 "num_kept": int(self.rows_DS[number, 1]),
                 "num_tokens": int(self.tokens_DS[number].sum()),
                 "num_tokens_kept": int(self.tokens_DS[number, 1]),
+                "num_counted": int(self.counted_D[number]),
+                "num_tokens_counted": int(self.tokens_counted_D[number]),
                 "mean_score": float(self.score_D[number] / max(1, self.scored_D[number])),
             }
             for number, domain in enumerate(self.domains)

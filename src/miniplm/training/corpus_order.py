@@ -10,6 +10,7 @@ from miniplm.data.loader import SequenceStore
 from miniplm.data.narrowing import NarrowingOrder
 from miniplm.data.order import EpochOrder, Order
 from miniplm.data.parquet import ColumnFile
+from miniplm.errors import ArtefactError
 from miniplm.selection.tables import REPEATS_FIELD, UNTIL_FIELD
 
 
@@ -30,10 +31,20 @@ def has_order_of_its_own(store: SequenceStore) -> bool:
 
 
 def sidecar_column(store: SequenceStore, name: str) -> NDArray[Any] | None:
-    """A column of the sidecars of a corpus, `[M]`; None where they do not have it."""
+    """A column of the sidecars of a corpus, `[M]`; None where they do not have it.
+
+    Raises:
+        ArtefactError: Some have it and some do not.
+    """
     files = _sidecars(store)
-    if not all(name in file.names for file in files):
+    lacking = [file for file in files if name not in file.names]
+    if len(lacking) == len(files):
         return None
+    if lacking:
+        raise ArtefactError(
+            f"{lacking[0].path}: lacks the column {name!r} that other shards of the corpus have. "
+            "Select and export again."
+        )
     return np.concatenate([file.array(name) for file in files])
 
 
