@@ -45,10 +45,13 @@ def run(recipe: Recipe, kinds: Sequence[str] = KINDS, only: str | None = None) -
     preflight(recipe)
     road = Road(recipe)
     steps = [step for step in road.steps if step.kind in kinds]
+    if not steps:
+        logger.warning("nothing to do: the recipe has no %s step", " or ".join(kinds))
     if only is not None:
         names = [step.instance for step in steps]
         if only not in names:
-            choice = f"choose one of {', '.join(names)}" if any(names) else "leave it out"
+            known = ", ".join(dict.fromkeys(names))
+            choice = f"choose one of {known}" if any(names) else "leave it out"
             raise ConfigError("--only", [f"there is no {only!r} here; {choice}"])
         steps = [step for step, name in zip(steps, names, strict=True) if name == only]
     team = Team()

@@ -19,11 +19,10 @@ each of which begins with the last id of the one before, so that every id is pre
 
 
 COUNTED = (
-    "sequences_in", "ids_in", "replaced_characters", "ids_encoded", "bytes_encoded", "too_short",
-    "cut_sequences", "cut_ids", "cut_bytes", "split_sequences",
+    "sequences_in", "ids_in", "special_ids", "replaced_characters", "ids_encoded", "bytes_encoded",
+    "too_short", "cut_sequences", "cut_ids", "cut_bytes", "split_sequences",
 )  # fmt: skip
 """What is counted always; pieces that came out as another text are, by reason, where there are."""
-
 
 _COUNTS_OF_IDS = ("num_generated",)
 """Columns that are true of the old ids only."""
@@ -71,6 +70,7 @@ def retokenize_rows(
     made: list[NewRow] = []
     counts: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
     counts["sequences_in"], counts["ids_in"] = len(rows), sum(map(len, rows))
+    counts["special_ids"] = sum(text.num_special for text in texts)
     counts["replaced_characters"] = sum(text.num_replaced for text in texts)
     for place, (text, pieces) in enumerate(zip(texts, new.encode(texts), strict=True)):
         counts.update(different_pieces(new, text, pieces))
