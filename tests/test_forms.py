@@ -14,7 +14,8 @@ from conftest import random_rows
 from foreign_formats import AuthorsReader, MegatronReader, gpt_samples
 from miniplm.data.shards import make_sidecar, write_shard
 from miniplm.errors import ArtefactError
-from miniplm.export.card import CorpusHistory, corpus_card
+from miniplm.export.card import corpus_card
+from miniplm.export.corpus_history import CorpusHistory
 from miniplm.export.forms import export_form
 from miniplm.export.input_ids import export_input_ids
 from miniplm.export.megatron import BLEND_NAME, export_megatron, prefix_name

@@ -87,8 +87,9 @@ def corpus_parcel(run_dir: Path, name: str, form: Form | None = None) -> Parcel:
             must not go out.
     """
     form = form or _only_form(run_dir, name)
-    step = form_folder(form, name)
-    _require_made(run_dir, step, f"Run `miniplm export RECIPE export.forms=[{form}]` first.")
+    step = _form_step(run_dir, form, name)
+    command = step.partition("-")[0]
+    _require_made(run_dir, step, f"Run `miniplm {command} RECIPE export.forms=[{form}]` first.")
     folder = run_dir / step
     return Parcel(
         "dataset",
@@ -117,12 +118,16 @@ def _require_run(run_dir: Path) -> None:
         raise HubError(f"{run_dir}: there is no such folder; give the run_dir of a recipe")
 
 
+def _form_step(run_dir: Path, form: Form, name: str) -> str:
+    return form_folder(form, name, retokenized=(run_dir / "retokenize" / name).is_dir())
+
+
 def _only_form(run_dir: Path, name: str) -> Form:
     _require_run(run_dir)
     forms: list[Form] = [
         form
         for form in get_args(Form)
-        if (run_dir / form_folder(form, name) / MANIFEST_NAME).exists()
+        if (run_dir / _form_step(run_dir, form, name) / MANIFEST_NAME).exists()
     ]
     if len(forms) != 1:
         there = ", ".join(forms) or "none; run `miniplm export RECIPE export.forms=[input_ids]`"
