@@ -158,10 +158,23 @@ def test_what_goes_wrong_is_explained(run_dir, error, message):
 def test_what_is_not_there_is_not_sent(run_dir):
     with pytest.raises(StageNotReadyError, match="miniplm train RECIPE --only large"):
         student_parcel(run_dir, "large")
-    with pytest.raises(StageNotReadyError, match=r"export.forms: \[megatron\]"):
+    with pytest.raises(StageNotReadyError, match=r"of train there is small in this run"):
+        student_parcel(run_dir, "../train/small")
+    with pytest.raises(StageNotReadyError, match=r"export RECIPE export.forms=\[megatron\]"):
         corpus_parcel(run_dir, "refined", "megatron")
     with pytest.raises(HubError, match=r"say which form .*there are: none"):
         corpus_parcel(run_dir, "other")
+    for parcel in (student_parcel, corpus_parcel):
+        with pytest.raises(HubError, match="there is no such folder; give the run_dir"):
+            parcel(run_dir / "elsewhere", "small")
+
+
+def test_a_retokenised_corpus_goes_out_from_where_it_is_made(run_dir):
+    write(run_dir / "retokenize/new", {"manifest.json": MANIFEST})
+    with pytest.raises(StageNotReadyError, match=r"retokenize RECIPE export.forms=\[input_ids\]"):
+        corpus_parcel(run_dir, "new", "input_ids")
+    write(run_dir / "retokenize-input_ids/new", {**CORPUS, "manifest.json": MANIFEST})
+    assert sorted(corpus_parcel(run_dir, "new").names) == sorted(CORPUS)
 
 
 def command(run_dir, *words, said=None):

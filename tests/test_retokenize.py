@@ -106,6 +106,43 @@ def test_rows_are_those_of_tokenising_the_documents(tmp_path, tokenizers, new):
         assert row.tolist() == [*ids.tolist(), tokenizer.eos_token_id]
 
 
+def test_families_with_a_mark_in_front_get_rows_without_it(tmp_path, tokenizers):
+    marked = sentencepiece_like(tmp_path / "marked", "first", bos=True)
+    tokenizer = load_tokenizer(marked)
+    assert tokenizer("the cat")["input_ids"][0] == tokenizer.bos_token_id
+    with_marks = {**tokenizers, "marked": marked}
+    _, _, after = retokenize(tmp_path, with_marks, "bytes 300", "marked")
+    _, _, without = retokenize(tmp_path, with_marks, "bytes 300", "pieces, space first", "without")
+    assert [row.tolist() for row in rows(after)] == [row.tolist() for row in rows(without)]
+    assert tokenizer.bos_token_id not in np.concatenate(rows(after))
+
+
+def test_marks_in_rows_of_others_are_left_out_and_counted(tmp_path, tokenizers):
+    """Behind a mark a document begins, so that the space there is the tokenizer's own."""
+    from miniplm.data.shards import make_sidecar, write_shard
+
+    old = load_tokenizer(tokenizers["pieces, space first"])
+    encode, table = TokenizersEncoder(old), token_table(old)
+    bos, eos = old.bos_token_id, old.eos_token_id
+    begun = [
+        part for text in ("The cat", "sat on") for part in ([bos], *encode([text]).split(), [eos])
+    ]
+    inside = [encode(["a dog"]).ids_N]
+    parts = [np.concatenate(begun).astype(np.int32), np.concatenate(inside)]
+    sidecar = make_sidecar(
+        np.arange(2), ["x", "x"], np.array([len(part) for part in parts], np.int32),
+        np.array([13, 6]), [["a", "b"], ["c"]],
+    )  # fmt: skip
+    write_shard(
+        tmp_path / "old/data_0", parts, sidecar,
+        vocab_size=table.vocab_size, eos_id=eos, max_length=64,
+    )  # fmt: skip
+    outcome, _, after = retokenize(tmp_path, tokenizers, "pieces, space first", "bytes 300")
+    new = load_tokenizer(tokenizers["bytes 300"])
+    assert [decoded(new, row) for row in rows(after)] == [["The cat", "sat on"], [" a dog"]]
+    assert outcome.counts["special_ids"] == 2
+
+
 def test_what_describes_a_row_stays(tmp_path, tokenizers):
     _, (before,), (after,) = retokenize(tmp_path, tokenizers, "bytes 300", "pieces, space first")
     for column in ("sequence_id", "domain", "source_ids", "difference_score"):
