@@ -36,7 +36,10 @@ SHAPES = {
     "qwen3": ShapeConfig(family="qwen3", **_ATTENTION, num_kv_heads=2, extra={"head_dim": 8}),
     "llama": ShapeConfig(
         family="llama", **_ATTENTION, num_kv_heads=2,
-        extra={"rope_parameters": {"rope_type": "default", "rope_theta": 500_000.0}},
+        extra={"rope_parameters": {  # of Llama 3.1
+            "rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
+        }},
     ),
     "gpt_neox": ShapeConfig(family="gpt_neox", **_ATTENTION),
     "mamba": ShapeConfig(family="mamba", hidden_size=32, num_layers=2, extra={"state_size": 8}),
