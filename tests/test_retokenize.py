@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from made_up_tokenizers import SPACE, TEXTS, byte_level, pack, sentencepiece_like, write_packed
 from miniplm.data.encoders import TokenizersEncoder
 from miniplm.data.packing import Rows
+from miniplm.data.pieces import split_at_eos
 from miniplm.data.shards import open_shards, scored_hash
 from miniplm.data.tokenizer import load_tokenizer, token_table
 from miniplm.errors import ArtefactError, ModelError
 from miniplm.export.corpus_tokenizer import corpus_texts, make_tokenizer
 from miniplm.export.retokenize import retokenize_corpus
 from miniplm.export.row_text import RowText
-from miniplm.export.text import split_at_eos
 from miniplm.runtime.executors import threads
 
 LONG = 10_000

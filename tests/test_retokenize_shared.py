@@ -10,11 +10,11 @@ import pytest
 import zstandard
 
 from made_up_tokenizers import TEXTS, pack
+from miniplm.data.pieces import split_at_eos
 from miniplm.data.shards import open_shards
 from miniplm.data.tokenizer import load_tokenizer
 from miniplm.export.retokenize import retokenize_corpus
 from miniplm.export.row_text import RowText
-from miniplm.export.text import split_at_eos
 
 pytestmark = pytest.mark.shared_data
 

@@ -10,6 +10,7 @@ from foreign_formats import AuthorsReader, MegatronReader, write_like_authors
 from miniplm.corpus_sizes import CorpusSizes
 from miniplm.data.documents import CorpusConfig, corpus_fingerprint, read_documents
 from miniplm.data.packing import PackingConfig
+from miniplm.data.pieces import split_at_eos
 from miniplm.data.records import DocumentTally
 from miniplm.data.shards import Shard, open_shards
 from miniplm.data.splits import SPLITS, SplitsConfig
@@ -18,7 +19,6 @@ from miniplm.data.tokenization import TOO_SHORT, TokenizationConfig, tokenize_co
 from miniplm.data.tokenizer import TokenizerConfig, load_tokenizer, token_table, train_tokenizer
 from miniplm.errors import ArtefactError, ConfigError, DocumentError
 from miniplm.export.exporter import kept_blocks
-from miniplm.export.text import split_at_eos
 from miniplm.pipeline import run
 from miniplm.publishing.parcel import corpus_parcel, student_parcel
 from miniplm.recipe import make_recipe

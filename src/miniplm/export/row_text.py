@@ -15,7 +15,7 @@ Ids that stand for no text, BOS among them, are in rows that other programs made
 and counted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ from miniplm.data.encoders import Encoder, TokenizersEncoder
 from miniplm.data.pieces import split_at_eos
 from miniplm.data.shards import Shard
 from miniplm.data.tokenizer import check_stands_for_bytes, token_bytes
-from miniplm.errors import ArtefactError
+from miniplm.errors import ArtefactError, ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -141,3 +141,20 @@ class RowText:
 
     def _probe(self, text: str) -> bytes:
         return self.spelt(self._encoder([text]).ids_N)
+
+
+def piece_texts(
+    tokenizer: "PreTrainedTokenizerBase",
+) -> Callable[[NDArray[np.int64]], list[str]]:
+    """What gives the texts of a row's pieces: exact, or as the tokenizer decodes them.
+
+    Word pieces and the like, whose ids do not stand for bytes, have no exact text.
+    """
+    try:
+        exact = RowText(tokenizer)
+    except ModelError:
+        eos_id, backend = int(tokenizer.eos_token_id), tokenizer.backend_tokenizer
+        return lambda row: backend.decode_batch(
+            [piece.tolist() for piece in split_at_eos(row, eos_id)]
+        )
+    return lambda row: exact.decode(row).pieces
