@@ -156,6 +156,7 @@ def test_text_of_a_refined_corpus_is_tokenised_afresh_without_a_loss(finished, t
     )
     outcome = tokenize_corpus(config, tmp_path / "afresh")
     assert outcome.counts["dropped"] == {}
+    assert outcome.counts["documents"] > 50
     before, after = Counter(), Counter()
     texts = RowText(load_tokenizer(run_dir / "tokenize/tokenizer"))
     for shard in open_shards(run_dir / "export/refined/shards"):
@@ -206,6 +207,14 @@ def test_a_second_run_skips_everything_and_a_plan_counts_the_tokens(finished):
     for name in recipe.retokenizations:
         step = plan[f"retokenize/{name}"]
         assert step.num_tokens == made[f"retokenize/{name}"].num_tokens
+
+
+def test_a_command_without_anything_to_do_says_so(finished, caplog):
+    recipe, _, _ = finished
+    assert run(recipe, kinds=["generate"]) == []
+    assert "nothing to do: the recipe has no generate step" in caplog.text
+    with pytest.raises(ConfigError, match=r"choose one of plain-new, pieces, refined-new$"):
+        run(recipe, kinds=["retokenize"], only="new")
 
 
 def test_tokens_are_estimated_before_anything_is_done(corpus_folder, tmp_path, tokenizer):
