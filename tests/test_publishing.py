@@ -1,9 +1,12 @@
 """What goes to the hub, and what never does. No network: the hub is a fake that is passed in."""
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled
 
+import miniplm
 from miniplm.cli import main
 from miniplm.errors import HubError, StageNotReadyError
 from miniplm.publishing.hub import push
@@ -175,6 +178,17 @@ def test_a_retokenised_corpus_goes_out_from_where_it_is_made(run_dir):
         corpus_parcel(run_dir, "new", "input_ids")
     write(run_dir / "retokenize-input_ids/new", {**CORPUS, "manifest.json": MANIFEST})
     assert sorted(corpus_parcel(run_dir, "new").names) == sorted(CORPUS)
+
+
+def test_only_the_push_command_can_send():
+    source = Path(miniplm.__file__).parent
+    senders = ("miniplm.publishing.hub", "HfApi", "push_to_hub(", "create_commit", "upload_f")
+    found = {
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*.py")
+        if any(sender in path.read_text() for sender in senders)
+    }
+    assert found == {"cli.py", "publishing/hub.py"}
 
 
 def command(run_dir, *words, said=None):
