@@ -375,7 +375,12 @@ def test_a_tokenizer_is_trained_on_the_text_of_the_rows(tmp_path, tokenizers):
 
 def test_counts_are_kept_beside_the_shards(tmp_path, tokenizers):
     outcome, _, _ = retokenize(tmp_path, tokenizers, "bytes 300", "bytes 420")
-    assert json.loads((tmp_path / "new/counts/data_0.json").read_text()) == outcome.counts
+    path = tmp_path / "new/counts/data_0.json"
+    kept = json.loads(path.read_text())
+    assert kept["counts"] == outcome.counts
+    kept["origin"]["tokenizer"] = "another"  # a kill between the two files, and other inputs
+    path.write_text(json.dumps({**kept, "counts": {"sequences": 1}}))
+    assert retokenize(tmp_path, tokenizers, "bytes 300", "bytes 420")[0] == outcome
 
 
 @settings(max_examples=60, deadline=None)

@@ -146,11 +146,20 @@ def _retokenize_shard(job: _Job, task: _Task) -> dict[str, int]:
     shard = Shard(task.prefix)
     target = task.folder / SHARDS_FOLDER / task.prefix.name
     counted = task.folder / COUNTS_FOLDER / f"{task.prefix.name}.json"
-    if not (is_made_from(target, job.origin(shard)) and counted.exists()):
-        counts = _make_shard(job, shard, target, counted)
-        return dict(counts)
-    found: dict[str, int] = json.loads(counted.read_text(encoding="utf-8"))
-    return found
+    if is_made_from(target, job.origin(shard)):
+        counts = _counts_of(counted, job.origin(shard))
+        if counts is not None:
+            return counts
+    return dict(_make_shard(job, shard, target, counted))
+
+
+def _counts_of(counted: Path, origin: dict[str, Any]) -> dict[str, int] | None:
+    """What was counted when a shard was made from this `origin`, if that was kept."""
+    if not counted.exists():
+        return None
+    kept = json.loads(counted.read_text(encoding="utf-8"))
+    counts: dict[str, int] | None = kept["counts"] if kept.get("origin") == origin else None
+    return counts
 
 
 def _make_shard(job: _Job, shard: Shard, target: Path, counted: Path) -> Counter[str]:
@@ -165,7 +174,7 @@ def _make_shard(job: _Job, shard: Shard, target: Path, counted: Path) -> Counter
         counts.update(found)
     counts.update(sequences=len(rows), ids=sum(len(row.ids) for row in rows))
     counted.parent.mkdir(parents=True, exist_ok=True)
-    write_json(counted, counts)
+    write_json(counted, {"origin": job.origin(shard), "counts": counts})
     write_shard(
         target,
         (row.ids for row in rows),
