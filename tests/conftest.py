@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from miniplm.data import encoder_check
 from miniplm.data.shards import make_sidecar, write_shard
 from miniplm.model import ModelConfig, ShapeConfig, build_model, model_config
 
@@ -42,6 +43,24 @@ def shared_data():
     if not SHARED_DATA.is_dir():
         pytest.skip(f"the project's shared data is not at {SHARED_DATA}")
     return SHARED_DATA
+
+
+_ALL_CHARACTERS = encoder_check._RANGES
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_characters():
+    """Encoders are proven at each start; where that is not the matter, on few characters."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoder_check, "_RANGES", [(0x80, 0x180), (0x1F600, 0x1F650)])
+        yield
+
+
+@pytest.fixture(scope="module")
+def all_characters(_few_characters):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(encoder_check, "_RANGES", _ALL_CHARACTERS)
+        yield
 
 
 def tiny_model(family="qwen2", vocab_size=128, max_length=64, seed=0):

@@ -166,11 +166,6 @@ def test_a_selection_without_its_tables_is_refused(tmp_path):
         select_sequences(tmp_path, tmp_path, tmp_path, config, 1, tmp_path / "out")
 
 
-def test_a_stage_that_the_recipe_does_not_have_is_named(corpus_folder, tmp_path):
-    with pytest.raises(ConfigError, match="has no duplicates stage; its stages: tokenize, "):
-        run(recipe_with(corpus_folder, tmp_path / "run"), kinds=["duplicates"])
-
-
 def test_a_plan_knows_what_is_left(corpus_with_copies, tmp_path):
     sections = {"near_duplicates": {"keep": "first"}, "grouping": GROUPING}
     recipe = recipe_with(corpus_with_copies, tmp_path / "run", **sections)

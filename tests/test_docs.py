@@ -2,13 +2,14 @@
 
 import re
 from pathlib import Path
+from typing import get_args, get_origin
 
 import pytest
 import yaml
 
 import miniplm
 from miniplm.cli import main
-from miniplm.config import parse_overrides
+from miniplm.config import Config, parse_overrides
 from miniplm.presets import PRESETS
 from miniplm.recipe import Recipe, load_recipe
 from miniplm.recipe_text import commented_recipe
@@ -64,6 +65,34 @@ def test_examples_are_right(path):
 def test_the_example_of_all_methods_is_the_preset():
     text = (ROOT / "examples/methods.yaml").read_text()
     assert text.endswith(commented_recipe(PRESETS["methods"]()))
+
+
+def configs_in(annotation):
+    if isinstance(annotation, type):
+        return [annotation] if issubclass(annotation, Config) else []
+    return [found for part in get_args(annotation) for found in configs_in(part)]
+
+
+def is_field(sections, parts):
+    """Whether a dotted name leads to a field; in sections by name, past any name."""
+    if not parts or not sections:
+        return True
+    for section in sections:
+        if field := section.model_fields.get(parts[0]):
+            inner, rest = configs_in(field.annotation), parts[1:]
+            named = get_origin(field.annotation) is dict
+            if is_field(inner, rest) or (named and is_field(inner, rest[1:])):
+                return True
+    return False
+
+
+def test_fields_that_documents_name_are_there():
+    help_texts = [command.help for command in main.commands.values()]
+    for text in [*(path.read_text() for path in DOCUMENTS), *help_texts]:
+        for name in re.findall(r"(?<![\w./-])[a-z_]+(?:\.[a-z_]+)+(?=: |=)", text):
+            parts = name.split(".")
+            if parts[0] in Recipe.model_fields:
+                assert is_field([Recipe], parts), name
 
 
 def test_files_that_documents_name_are_there():

@@ -21,6 +21,8 @@ from miniplm.data.encoders import (
 )
 from miniplm.data.tokenizer import load_tokenizer, train_tokenizer
 
+pytestmark = pytest.mark.usefixtures("all_characters")
+
 REAL = ["gpt2", "whisper-multilingual", "gpt-neox-20b", "dolma2-100k"]
 
 

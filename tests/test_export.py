@@ -6,12 +6,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from conftest import random_rows, write_rows
+from made_up_tokenizers import sentencepiece_like
 from miniplm.data.encoders import TokenizersEncoder
+from miniplm.data.pieces import split_at_eos
 from miniplm.data.shards import Shard, make_sidecar, open_shards, write_shard
-from miniplm.data.tokenizer import load_tokenizer, token_table, train_tokenizer
+from miniplm.data.tokenizer import load_tokenizer, token_bytes, token_table, train_tokenizer
 from miniplm.errors import ArtefactError
 from miniplm.export.exporter import export_corpus
-from miniplm.export.text import export_text, split_at_eos, text_tables
+from miniplm.export.row_text import piece_texts
+from miniplm.export.text import export_text, text_tables
 from miniplm.runtime.executors import processes, serial, threads
 from miniplm.selection.tables import write_selection
 
@@ -191,6 +194,29 @@ def test_text_does_not_depend_on_workers_or_batches(text_shards, form, monkeypat
     assert written.stat().st_mtime_ns == before
 
 
+def test_text_keeps_the_spaces_and_characters_that_a_decoder_changes(tmp_path):
+    """SentencePiece: a space that begins a row is the text's, a broken character stays alone."""
+    tokenizer = load_tokenizer(sentencepiece_like(tmp_path / "pieces", "first"))
+    encode, eos_id = TokenizersEncoder(tokenizer), tokenizer.eos_token_id
+    ids = encode(["one 漢 two", "next"]).split()
+    row = np.concatenate([ids[0][4:], [eos_id], ids[1]]).astype(np.int64)
+    begun = token_bytes(tokenizer)
+    spelt = b"".join(begun[token] for token in row[: len(ids[0]) - 4])
+    assert spelt.decode() == " 漢 two"
+    assert piece_texts(tokenizer)(row) == [" 漢 two", "next"]
+    broken = row[2:]  # begins with the second byte of the ideograph
+    assert piece_texts(tokenizer)(broken) == ["\ufffd\ufffd two", "next"]
+
+
+def test_text_of_word_pieces_is_what_the_tokenizer_decodes():
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"a": 0, "b": 1, "</s>": 2}, unk_token="a"))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>")
+    assert piece_texts(tokenizer)(np.array([0, 1, 2, 1])) == ["a b", "b"]
+
+
 def test_text_is_what_the_tokenizer_decodes(text_shards):
     root, _ = text_shards
     shard = Shard(root / "shards/data_0")
@@ -199,7 +225,7 @@ def test_text_is_what_the_tokenizer_decodes(text_shards):
         piece for row in range(2) for piece in split_at_eos(shard.row(row), shard.info.eos_id)
     ]
     export_corpus(root / "shards", root / "selection", root / "refined", serial)
-    tables = list(text_tables(Shard(root / "refined/shards/data_0"), tokenizer))
+    tables = list(text_tables(Shard(root / "refined/shards/data_0"), piece_texts(tokenizer)))
     assert [text for table in tables for text in table["text"].to_pylist()] == [
         tokenizer.decode(piece, clean_up_tokenization_spaces=False) for piece in pieces
     ]

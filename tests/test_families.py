@@ -10,7 +10,14 @@ from miniplm.data.loader import SequenceStore
 from miniplm.data.shards import open_shards
 from miniplm.data.tokenizer import load_tokenizer, train_tokenizer
 from miniplm.errors import ConfigError
-from miniplm.model import ModelConfig, ShapeConfig, build_model, load_model, model_config
+from miniplm.model import (
+    EXPERT_FAMILIES,
+    ModelConfig,
+    ShapeConfig,
+    build_model,
+    load_model,
+    model_config,
+)
 from miniplm.model_size import model_size, size_of
 from miniplm.scoring.forward import sequence_log_probs, token_log_probs
 from miniplm.training.compute import training_flops_per_token
@@ -29,7 +36,10 @@ SHAPES = {
     "qwen3": ShapeConfig(family="qwen3", **_ATTENTION, num_kv_heads=2, extra={"head_dim": 8}),
     "llama": ShapeConfig(
         family="llama", **_ATTENTION, num_kv_heads=2,
-        extra={"rope_parameters": {"rope_type": "default", "rope_theta": 500_000.0}},
+        extra={"rope_parameters": {  # of Llama 3.1
+            "rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0, "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0, "original_max_position_embeddings": 8192,
+        }},
     ),
     "gpt_neox": ShapeConfig(family="gpt_neox", **_ATTENTION),
     "mamba": ShapeConfig(family="mamba", hidden_size=32, num_layers=2, extra={"state_size": 8}),
@@ -40,11 +50,17 @@ SHAPES = {
     "qwen2_moe": ShapeConfig(
         family="qwen2_moe", **_ATTENTION, extra={**_EXPERTS, "shared_expert_intermediate_size": 32}
     ),
+    "qwen3_moe": ShapeConfig(
+        family="qwen3_moe", **_ATTENTION, num_kv_heads=2, extra={**_EXPERTS, "head_dim": 16}
+    ),
     "mixtral": ShapeConfig(
         family="mixtral", **_ATTENTION, extra={"num_local_experts": 4, "num_experts_per_tok": 2}
     ),
+    "olmoe": ShapeConfig(
+        family="olmoe", **_ATTENTION, extra={"num_experts": 4, "num_experts_per_tok": 2}
+    ),
 }  # fmt: skip
-MIXTURES = ("qwen2_moe", "mixtral")
+MIXTURES = EXPERT_FAMILIES
 TRAINING = TrainingConfig(
     budget={"steps": 8}, lr=1e-2, warmup_steps=2, global_batch_size=4, precision="float32",
     log_every_steps=1, eval_every_steps=4, checkpoint_every_steps=4,

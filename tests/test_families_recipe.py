@@ -1,22 +1,31 @@
 """Students of another tokenizer and family through a recipe."""
 
 import json
+from collections import Counter
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from conftest import tiny_recipe
+from foreign_formats import MegatronReader
 from made_up_tokenizers import sentencepiece_like
 from miniplm.corpus_sizes import CorpusSizes
+from miniplm.data.documents import CorpusConfig
+from miniplm.data.packing import PackingConfig
 from miniplm.data.shards import open_shards
-from miniplm.data.tokenizer import load_tokenizer
+from miniplm.data.splits import SplitsConfig
+from miniplm.data.tokenization import TokenizationConfig, tokenize_corpus
+from miniplm.data.tokenizer import TokenizerConfig, load_tokenizer
 from miniplm.errors import ConfigError
+from miniplm.export.row_text import RowText
 from miniplm.model import ModelConfig, model_config
 from miniplm.model_size import model_size
 from miniplm.pipeline import run
 from miniplm.planning import make_plan
 from miniplm.presets import preset
+from miniplm.publishing.parcel import corpus_parcel
 from miniplm.recipe import make_recipe
 from miniplm.road.road import Road
 
@@ -27,6 +36,7 @@ MAMBA = {"family": "mamba", "hidden_size": 16, "num_layers": 1, "extra": {"state
 
 def content(corpus_folder, run_dir, tokenizer):
     made = tiny_recipe(corpus_folder, run_dir)
+    made["export"] = {"forms": ["megatron", "jsonl"]}
     made["retokenizations"] = {
         "refined-new": {"corpus": "refined", "tokenizer_of": "plain-new"},
         "plain-new": {"corpus": "candidates", "tokenizer": {"vocab_size": 400}},
@@ -58,8 +68,6 @@ def finished(corpus_folder, tmp_path_factory, tokenizer):
 
 def text_of(shards_folder, tokenizer_folder, *, overlapping=False):
     """What all rows spell, by their original row; parts of a row share one id."""
-    from miniplm.export.row_text import RowText
-
     text = RowText(load_tokenizer(tokenizer_folder))
     spelt: dict[int, bytes] = {}
     for shard in open_shards(shards_folder):
@@ -106,6 +114,64 @@ def test_held_out_text_is_whole_in_other_tokens(finished, name):
     assert not (run_dir / "held_out/refined-new").exists()  # is that of plain-new
 
 
+def test_refined_corpora_go_out_in_other_tokens_as_well(finished):
+    _, manifests, run_dir = finished
+    written = {manifest.stage for manifest in manifests}
+    assert {"retokenize-megatron/refined-new", "retokenize-megatron/pieces"} <= written
+    assert not {"retokenize-megatron/plain-new", "retokenize-jsonl/pieces"} & written
+    for name, length, entries in (("refined-new", 64, 400), ("pieces", 96, 278)):
+        shards = [s for s in open_shards(run_dir / f"retokenize/{name}/shards") if len(s)]
+        folder = run_dir / f"retokenize-megatron/{name}"
+        for number, shard in enumerate(shards):
+            eos_id = shard.info.eos_id
+            rows = [shard.row(place).tolist() for place in range(len(shard))]
+            items = MegatronReader(folder / f"{name}_{number}_text_document")
+            assert [*items] == [row if row[-1] == eos_id else [*row, eos_id] for row in rows]
+        tokenizer = load_tokenizer(folder / "tokenizer")
+        assert len(tokenizer) == entries
+        card = (folder / "README.md").read_text()
+        assert f"of up to {length} predicted tokens" in card
+        assert f"({entries} entries)" in card or f"BPE of {entries} entries" in card
+        assert "selected in the tokens of | a byte-level BPE of 320 entries" in card
+        assert f"end-of-text (id {tokenizer.eos_token_id})" in card
+        counts = next(m.counts for m in manifests if m.stage == f"retokenize/{name}")
+        share = 100 * counts["cut_bytes"] / counts["bytes_encoded"]
+        assert f"text cut off by retokenising | {share:.2f} %" in card
+        parcel = corpus_parcel(run_dir, name)
+        assert "data_args.txt" in parcel.names
+
+
+def test_text_of_a_refined_corpus_is_tokenised_afresh_without_a_loss(finished, tmp_path, tokenizer):
+    """Also where a row would become too long to be retokenised whole."""
+    _, _, run_dir = finished
+    folder = run_dir / "export-jsonl/refined"
+    config = TokenizationConfig(
+        corpus=CorpusConfig(
+            paths=(f"{folder}/data_*.jsonl.zst",), domain_from="field", id_field="source_id"
+        ),
+        splits=SplitsConfig(reference=0.1, held_out=0.1),
+        tokenizer=TokenizerConfig(name=str(tokenizer)),
+        packing=PackingConfig(max_length=100_000),
+        seed=1,
+    )
+    outcome = tokenize_corpus(config, tmp_path / "afresh")
+    assert outcome.counts["dropped"] == {}
+    assert outcome.counts["documents"] > 50
+    before, after = Counter(), Counter()
+    texts = RowText(load_tokenizer(run_dir / "tokenize/tokenizer"))
+    for shard in open_shards(run_dir / "export/refined/shards"):
+        for place, domain in enumerate(shard.sidecar["domain"].to_pylist()):
+            pieces = texts.decode(shard.row(place)).pieces
+            before.update((domain, text) for text in pieces if text)
+    own = RowText(load_tokenizer(tokenizer))
+    splits = [tmp_path / "afresh" / name for name in ("candidates", "reference", "held_out")]
+    for shard in chain.from_iterable(map(open_shards, splits)):
+        for place, domain in enumerate(shard.sidecar["domain"].to_pylist()):
+            first, *others = own.decode(shard.row(place)).pieces
+            after.update((domain, text) for text in (first.removeprefix(" "), *others))
+    assert after == before
+
+
 def test_models_are_compared_on_the_same_bytes(finished):
     """But for the first token of rows and documents, which is longer or shorter."""
     recipe, _, run_dir = finished
@@ -141,6 +207,14 @@ def test_a_second_run_skips_everything_and_a_plan_counts_the_tokens(finished):
     for name in recipe.retokenizations:
         step = plan[f"retokenize/{name}"]
         assert step.num_tokens == made[f"retokenize/{name}"].num_tokens
+
+
+def test_a_command_without_anything_to_do_says_so(finished, caplog):
+    recipe, _, _ = finished
+    assert run(recipe, kinds=["generate"]) == []
+    assert "nothing to do: the recipe has no generate step" in caplog.text
+    with pytest.raises(ConfigError, match=r"choose one of plain-new, pieces, refined-new$"):
+        run(recipe, kinds=["retokenize"], only="new")
 
 
 def test_tokens_are_estimated_before_anything_is_done(corpus_folder, tmp_path, tokenizer):
@@ -241,6 +315,30 @@ def test_bytes_of_targets_by_hand(tmp_path):
     store = SequenceStore(open_shards(tmp_path))
     num_bytes_V = np.array([0, 1, 1, 1, 2, 4, 8, 16, 32, 64, 128])
     assert store.num_scored_bytes(num_bytes_V).tolist() == [2 + 8, 0, 64 + 128]
+
+
+def test_the_papers_pair_is_trained_as_in_the_paper():
+    recipe = preset("paper_cross_family")
+    common = {"beta1": 0.9, "eps": 1e-6, "max_grad_norm": 1.0, "min_lr_ratio": 0.1,
+              "global_batch_size": 512}  # fmt: skip
+    llama = {"lr": 6e-4, "weight_decay": 0.01, "beta2": 0.98, "warmup_steps": 2000}
+    mamba = {"lr": 2e-3, "weight_decay": 0.1, "beta2": 0.95, "warmup_steps": 10_000}
+    for name, (own, tokenizer) in {
+        "llama-212m": (llama, "meta-llama/Llama-3.1-8B"),
+        "mamba-130m": (mamba, "EleutherAI/gpt-neox-20b"),
+    }.items():
+        for kind, source in (("plain", "candidates"), ("miniplm", "refined")):
+            training = recipe.student_training(f"{kind}-{name}")
+            assert training.budget.steps == 100_000
+            found = training.model_dump(include={*common, *own})
+            assert found == {**common, **own}
+            (corpus,) = recipe.students[f"{kind}-{name}"].corpora
+            assert recipe.taken_from(corpus) == source
+            owner = recipe.retokenizations[recipe.tokenizer_of(corpus)]
+            assert owner.tokenizer.name == tokenizer
+            assert recipe.max_length_of(corpus) == 1024
+    assert recipe.teacher.name == recipe.tokenizer.name == "Qwen/Qwen1.5-1.8B"
+    assert recipe.selections["refined"].ratio == 0.5
 
 
 def test_sizes_of_the_papers_pair_are_those_of_its_names():

@@ -12,9 +12,11 @@ import yaml
 
 from conftest import random_rows
 from foreign_formats import AuthorsReader, MegatronReader, gpt_samples
-from miniplm.data.shards import make_sidecar, write_shard
+from miniplm.data.pieces import split_at_eos
+from miniplm.data.shards import ShardInfo, make_sidecar, write_shard
 from miniplm.errors import ArtefactError
-from miniplm.export.card import CorpusHistory, corpus_card
+from miniplm.export.card import corpus_card
+from miniplm.export.corpus_history import CorpusHistory, OtherTokens
 from miniplm.export.forms import export_form
 from miniplm.export.input_ids import export_input_ids
 from miniplm.export.megatron import BLEND_NAME, export_megatron, prefix_name
@@ -220,14 +222,9 @@ def test_repeats_stay_a_column_where_there_are_columns(tmp_path, monkeypatch):
     assert (tmp_path / "out/data_0.parquet").stat().st_mtime_ns == before
 
 
-class _Decoder:
+def words(row):
     """Stands in for a tokenizer: ids as words."""
-
-    backend_tokenizer = property(lambda self: self)
-
-    @staticmethod
-    def decode_batch(pieces, **_):
-        return [" ".join(map(str, piece)) for piece in pieces]
+    return [" ".join(map(str, piece)) for piece in split_at_eos(row, EOS)]
 
 
 @pytest.mark.parametrize("repeats", [None, REPEATS])
@@ -235,7 +232,7 @@ def test_text_says_how_often_it_counts(tmp_path, repeats):
     from miniplm.data.shards import Shard
 
     shard = Shard(refined(tmp_path / "shards", repeats=repeats) / "data_0")
-    for table in text_tables(shard, _Decoder()):
+    for table in text_tables(shard, words):
         for record in table.to_pylist():
             counts = 1 if repeats is None else REPEATS[record["sequence_id"] // 2]
             assert record["repeats"] == counts
@@ -330,6 +327,26 @@ def test_a_card_says_what_is_special_about_its_form():
     assert "Each sequence is in it once" in body
     _, body = parts(corpus_card("refined", "megatron", WRITTEN, history(), materialized=True))
     assert "Sequences that count several times in an epoch are in it as often." in body
+
+
+def test_a_card_of_a_retokenised_corpus_tells_both_tokenizers_and_what_was_cut():
+    retokenize = manifest(
+        "retokenize/new", counts={"cut_bytes": 5, "bytes_encoded": 1000}, fingerprint="f" * 32
+    )
+    info = ShardInfo("", 50_280, 0, 1280)
+    for name, words in (("EleutherAI/gpt-neox-20b", "`EleutherAI/gpt-neox-20b` (50,280 entries)"),
+                        (None, "a byte-level BPE of 50,280 entries")):  # fmt: skip
+        other = OtherTokens(name, info, retokenize)
+        card = corpus_card("new", "input_ids", WRITTEN, history(retokenized=other))
+        header, body = parts(card)
+        assert header["configs"][0]["config_name"] == "input_ids-ffffffffffff"
+        for fact in (
+            f"| tokenizer | {words}", "1,200 of up to 1,280 predicted", "end-of-text,\nid 0",
+            "| selected in the tokens of | `Qwen/Qwen1.5-1.8B` (151,646 entries) |",
+            "| text cut off by retokenising | 0.50 % |",
+            "Tokens in this table are those of the tokenizer that the text was selected in.",
+        ):  # fmt: skip
+            assert fact in body, fact
 
 
 def test_a_card_of_a_baseline_has_no_threshold():

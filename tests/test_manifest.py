@@ -213,3 +213,4 @@ def test_a_file_is_there_whole_or_not_at_all(tmp_path):
 def test_changed_fields_are_named_with_both_values():
     old = {"a": {"lr": 1, "same": 2}, "gone": 3}
     assert changed_fields(old, {"a": {"lr": 5, "same": 2}}) == ["a.lr: 1 -> 5", "gone: 3 -> None"]
+    assert changed_fields({"recipe": "a: 1\nb: 2"}, {"recipe": "a: 1\nb: 3"}) == ["recipe"]

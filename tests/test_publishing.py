@@ -1,9 +1,12 @@
 """What goes to the hub, and what never does. No network: the hub is a fake that is passed in."""
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 from huggingface_hub.errors import LocalTokenNotFoundError, OfflineModeIsEnabled
 
+import miniplm
 from miniplm.cli import main
 from miniplm.errors import HubError, StageNotReadyError
 from miniplm.publishing.hub import push
@@ -158,10 +161,34 @@ def test_what_goes_wrong_is_explained(run_dir, error, message):
 def test_what_is_not_there_is_not_sent(run_dir):
     with pytest.raises(StageNotReadyError, match="miniplm train RECIPE --only large"):
         student_parcel(run_dir, "large")
-    with pytest.raises(StageNotReadyError, match=r"export.forms: \[megatron\]"):
+    with pytest.raises(StageNotReadyError, match=r"of train there is small in this run"):
+        student_parcel(run_dir, "../train/small")
+    with pytest.raises(StageNotReadyError, match=r"export RECIPE export.forms=\[megatron\]"):
         corpus_parcel(run_dir, "refined", "megatron")
     with pytest.raises(HubError, match=r"say which form .*there are: none"):
         corpus_parcel(run_dir, "other")
+    for parcel in (student_parcel, corpus_parcel):
+        with pytest.raises(HubError, match="there is no such folder; give the run_dir"):
+            parcel(run_dir / "elsewhere", "small")
+
+
+def test_a_retokenised_corpus_goes_out_from_where_it_is_made(run_dir):
+    write(run_dir / "retokenize/new", {"manifest.json": MANIFEST})
+    with pytest.raises(StageNotReadyError, match=r"retokenize RECIPE export.forms=\[input_ids\]"):
+        corpus_parcel(run_dir, "new", "input_ids")
+    write(run_dir / "retokenize-input_ids/new", {**CORPUS, "manifest.json": MANIFEST})
+    assert sorted(corpus_parcel(run_dir, "new").names) == sorted(CORPUS)
+
+
+def test_only_the_push_command_can_send():
+    source = Path(miniplm.__file__).parent
+    senders = ("miniplm.publishing.hub", "HfApi", "push_to_hub(", "create_commit", "upload_f")
+    found = {
+        path.relative_to(source).as_posix()
+        for path in source.rglob("*.py")
+        if any(sender in path.read_text() for sender in senders)
+    }
+    assert found == {"cli.py", "publishing/hub.py"}
 
 
 def command(run_dir, *words, said=None):

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from made_up_tokenizers import SPACE, TEXTS, byte_level, pack, sentencepiece_like, write_packed
 from miniplm.data.encoders import TokenizersEncoder
 from miniplm.data.packing import Rows
+from miniplm.data.pieces import split_at_eos
 from miniplm.data.shards import open_shards, scored_hash
 from miniplm.data.tokenizer import load_tokenizer, token_table
 from miniplm.errors import ArtefactError, ModelError
 from miniplm.export.corpus_tokenizer import corpus_texts, make_tokenizer
 from miniplm.export.retokenize import retokenize_corpus
 from miniplm.export.row_text import RowText
-from miniplm.export.text import split_at_eos
 from miniplm.runtime.executors import threads
 
 LONG = 10_000
@@ -104,6 +104,43 @@ def test_rows_are_those_of_tokenising_the_documents(tmp_path, tokenizers, new):
     afresh = TokenizersEncoder(tokenizer)(texts).split()
     for row, ids in zip(rows(after), afresh, strict=True):
         assert row.tolist() == [*ids.tolist(), tokenizer.eos_token_id]
+
+
+def test_families_with_a_mark_in_front_get_rows_without_it(tmp_path, tokenizers):
+    marked = sentencepiece_like(tmp_path / "marked", "first", bos=True)
+    tokenizer = load_tokenizer(marked)
+    assert tokenizer("the cat")["input_ids"][0] == tokenizer.bos_token_id
+    with_marks = {**tokenizers, "marked": marked}
+    _, _, after = retokenize(tmp_path, with_marks, "bytes 300", "marked")
+    _, _, without = retokenize(tmp_path, with_marks, "bytes 300", "pieces, space first", "without")
+    assert [row.tolist() for row in rows(after)] == [row.tolist() for row in rows(without)]
+    assert tokenizer.bos_token_id not in np.concatenate(rows(after))
+
+
+def test_marks_in_rows_of_others_are_left_out_and_counted(tmp_path, tokenizers):
+    """Behind a mark a document begins, so that the space there is the tokenizer's own."""
+    from miniplm.data.shards import make_sidecar, write_shard
+
+    old = load_tokenizer(tokenizers["pieces, space first"])
+    encode, table = TokenizersEncoder(old), token_table(old)
+    bos, eos = old.bos_token_id, old.eos_token_id
+    begun = [
+        part for text in ("The cat", "sat on") for part in ([bos], *encode([text]).split(), [eos])
+    ]
+    inside = [encode(["a dog"]).ids_N]
+    parts = [np.concatenate(begun).astype(np.int32), np.concatenate(inside)]
+    sidecar = make_sidecar(
+        np.arange(2), ["x", "x"], np.array([len(part) for part in parts], np.int32),
+        np.array([13, 6]), [["a", "b"], ["c"]],
+    )  # fmt: skip
+    write_shard(
+        tmp_path / "old/data_0", parts, sidecar,
+        vocab_size=table.vocab_size, eos_id=eos, max_length=64,
+    )  # fmt: skip
+    outcome, _, after = retokenize(tmp_path, tokenizers, "pieces, space first", "bytes 300")
+    new = load_tokenizer(tokenizers["bytes 300"])
+    assert [decoded(new, row) for row in rows(after)] == [["The cat", "sat on"], [" a dog"]]
+    assert outcome.counts["special_ids"] == 2
 
 
 def test_what_describes_a_row_stays(tmp_path, tokenizers):
@@ -338,7 +375,12 @@ def test_a_tokenizer_is_trained_on_the_text_of_the_rows(tmp_path, tokenizers):
 
 def test_counts_are_kept_beside_the_shards(tmp_path, tokenizers):
     outcome, _, _ = retokenize(tmp_path, tokenizers, "bytes 300", "bytes 420")
-    assert json.loads((tmp_path / "new/counts/data_0.json").read_text()) == outcome.counts
+    path = tmp_path / "new/counts/data_0.json"
+    kept = json.loads(path.read_text())
+    assert kept["counts"] == outcome.counts
+    kept["origin"]["tokenizer"] = "another"  # a kill between the two files, and other inputs
+    path.write_text(json.dumps({**kept, "counts": {"sequences": 1}}))
+    assert retokenize(tmp_path, tokenizers, "bytes 300", "bytes 420")[0] == outcome
 
 
 @settings(max_examples=60, deadline=None)

@@ -9,14 +9,17 @@ from functools import cache
 import pytest
 import zstandard
 
+import made_up_tokenizers
 from made_up_tokenizers import TEXTS, pack
+from miniplm.data.encoder_check import choose_encoder
+from miniplm.data.pieces import split_at_eos
 from miniplm.data.shards import open_shards
 from miniplm.data.tokenizer import load_tokenizer
+from miniplm.export import corpus_tokenizer, retokenize
 from miniplm.export.retokenize import retokenize_corpus
 from miniplm.export.row_text import RowText
-from miniplm.export.text import split_at_eos
 
-pytestmark = pytest.mark.shared_data
+pytestmark = [pytest.mark.shared_data, pytest.mark.usefixtures("all_characters")]
 
 BYTE_LEVEL = ("gpt2", "whisper-multilingual", "gpt-neox-20b", "dolma2-100k")
 PIECES = {
@@ -25,10 +28,8 @@ PIECES = {
 RING = (*BYTE_LEVEL[:2], "mistral-v1", *BYTE_LEVEL[2:], "mistral-v3")
 AROUND = list(zip(RING, (*RING[1:], RING[0]), strict=True))
 PAIRS = [*AROUND, *((new, old) for old, new in AROUND)]
-DOMAINS = (
-    "books", "code-python", "dialog", "math-latex", "newsletter", "noise-german-law", "noise-hex",
-    "noise-minified-js", "specs",
-)  # fmt: skip
+NUM_FILES = 48
+"""Of 23 domains: 25 to train on, and 23 held out."""
 
 
 @pytest.fixture(scope="module")
@@ -48,19 +49,40 @@ def tokenizers(shared_data, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def documents(shared_data):
-    found = list(TEXTS)
-    for domain in DOMAINS:
-        path = shared_data / f"corpus-heldout/{domain}.jsonl.zst"
-        with path.open("rb") as raw:
-            stream = zstandard.ZstdDecompressor().stream_reader(raw)
-            for _, line in zip(range(2), io.TextIOWrapper(stream, encoding="utf-8"), strict=False):
-                found.append(json.loads(line)["text"][:6000])
-    return found
+    """Hard texts, and the beginning of a document of every file of every corpus."""
+    paths = sorted(shared_data.glob("corpus*/*.jsonl.zst"))
+    assert len(paths) == NUM_FILES
+    return [*TEXTS, *map(first_text, paths)]
+
+
+def first_text(path):
+    with path.open("rb") as raw:
+        stream = zstandard.ZstdDecompressor().stream_reader(raw)
+        line = next(iter(io.TextIOWrapper(stream, encoding="utf-8")))
+    return json.loads(line)["text"][:3000]
 
 
 @cache
 def loaded(folder):
     return load_tokenizer(folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _loaded_once():
+    """Six tokenizers are loaded and their encoders proven once, not for each pair."""
+    proven = cache(lambda tokenizer: choose_encoder(tokenizer, TEXTS))
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (made_up_tokenizers, corpus_tokenizer, retokenize):
+            patch.setattr(module, "load_tokenizer", loaded)
+        patch.setattr(retokenize, "choose_encoder", lambda tokenizer, _: proven(tokenizer))
+        yield
+
+
+@pytest.fixture(scope="module")
+def packed(tokenizers, documents, tmp_path_factory):
+    """Token shards of the documents, by tokenizer."""
+    root = tmp_path_factory.mktemp("packed")
+    return cache(lambda name: pack(root / name, tokenizers[name], documents, max_length=256))
 
 
 def decoded(tokenizer, row):
@@ -70,14 +92,13 @@ def decoded(tokenizer, row):
 
 
 @pytest.mark.parametrize(("old", "new"), PAIRS)
-def test_text_is_the_same(tmp_path, tokenizers, documents, old, new):
+def test_text_is_the_same(tmp_path, tokenizers, packed, old, new):
     one, other = loaded(tokenizers[old]), loaded(tokenizers[new])
     spelling, new_spelling = RowText(one), RowText(other)
-    pack(tmp_path / "old", tokenizers[old], documents, max_length=256)
     counts = retokenize_corpus(
-        tmp_path / "old", tokenizers[old], tokenizers[new], 10_000, tmp_path / "new"
+        packed(old), tokenizers[old], tokenizers[new], 10_000, tmp_path / "new"
     ).counts
-    (before,), (after,) = open_shards(tmp_path / "old"), open_shards(tmp_path / "new/shards")
+    (before,), (after,) = open_shards(packed(old)), open_shards(tmp_path / "new/shards")
     assert len(before) == len(after) > 100
     composed = 0
     for place in range(len(before)):
@@ -99,10 +120,9 @@ def test_text_is_the_same(tmp_path, tokenizers, documents, old, new):
     assert different == ({reason: composed} if composed else {})
 
 
-def test_the_hard_texts_are_in_the_rows(tokenizers, documents, tmp_path):
+def test_the_hard_texts_are_in_the_rows(tokenizers, packed):
     """Emoji, ideographs, line ends of Windows, control characters, marks that spell tokens."""
-    pack(tmp_path / "old", tokenizers["gpt2"], documents, max_length=256)
-    (shard,) = open_shards(tmp_path / "old")
+    (shard,) = open_shards(packed("gpt2"))
     tokenizer = loaded(tokenizers["gpt2"])
     text = "".join("".join(decoded(tokenizer, shard.row(place))) for place in range(len(shard)))
     hard = (

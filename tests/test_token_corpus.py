@@ -7,8 +7,10 @@ import pytest
 
 from conftest import tiny_recipe, write_rows
 from foreign_formats import AuthorsReader, MegatronReader, write_like_authors
+from miniplm.corpus_sizes import CorpusSizes
 from miniplm.data.documents import CorpusConfig, corpus_fingerprint, read_documents
 from miniplm.data.packing import PackingConfig
+from miniplm.data.pieces import split_at_eos
 from miniplm.data.records import DocumentTally
 from miniplm.data.shards import Shard, open_shards
 from miniplm.data.splits import SPLITS, SplitsConfig
@@ -17,11 +19,10 @@ from miniplm.data.tokenization import TOO_SHORT, TokenizationConfig, tokenize_co
 from miniplm.data.tokenizer import TokenizerConfig, load_tokenizer, token_table, train_tokenizer
 from miniplm.errors import ArtefactError, ConfigError, DocumentError
 from miniplm.export.exporter import kept_blocks
-from miniplm.export.text import split_at_eos
 from miniplm.pipeline import run
-from miniplm.planning import make_plan
 from miniplm.publishing.parcel import corpus_parcel, student_parcel
 from miniplm.recipe import make_recipe
+from miniplm.road.road import Road
 from miniplm.runtime.executors import serial
 
 LENGTH = 32
@@ -152,6 +153,7 @@ def test_rows_that_do_not_fit_are_refused(tmp_path, rows, tokenizer, row, messag
 @pytest.mark.parametrize(
     ("place", "value", "message"),
     [
+        (0, b"PAR1", "it starts with b'PAR1.*Make the shard again, or copy it again"),
         (17, b"\x06", "dtype code 6"),
         (34, b"\xff\xff\xff\xff", "cannot be"),
         (34 + 4 * 90 + 8, b"\x03", "cannot be"),
@@ -165,6 +167,32 @@ def test_a_damaged_index_is_named(tmp_path, rows, tokenizer, place, value, messa
     (theirs / "data_0.idx").write_bytes(data)
     with pytest.raises((ArtefactError, DocumentError), match=message):
         adopt_shards(theirs, tmp_path / "ours", tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("length", "message"),
+    [
+        (10, "has 10 bytes, where its head takes 34"),
+        (500, "has 500 bytes, where 90 rows take 1122"),
+    ],
+)
+def test_an_index_that_is_cut_off_is_named(tmp_path, rows, tokenizer, length, message):
+    theirs = write_like_authors(tmp_path / "pile", rows, per_shard=90)
+    data = (theirs / "data_0.idx").read_bytes()
+    (theirs / "data_0.idx").write_bytes(data[:length])
+    with pytest.raises((ArtefactError, DocumentError), match=message):
+        adopt_shards(theirs, tmp_path / "ours", tokenizer)
+
+
+def test_a_path_that_is_no_folder_of_shards_says_what_to_give(tmp_path, rows, tokenizer):
+    theirs = write_like_authors(tmp_path / "pile/qwen-1025", rows, per_shard=90)
+    for given, message in {
+        tmp_path / "pil": "there is no such folder",
+        theirs / "data_0.idx": "is a file; give the folder with",
+        tmp_path / "pile": "qwen-1025 in it does: give that folder",
+    }.items():
+        with pytest.raises(DocumentError, match=message):
+            adopt_shards(given, tmp_path / "ours", tokenizer)
 
 
 def test_a_link_to_ids_that_are_gone_is_named(tmp_path, rows, tokenizer):
@@ -391,7 +419,8 @@ def test_a_run_starts_from_their_corpus_and_ends_in_their_form(tmp_path, table, 
         training["budget"] = {"steps": 2}
     recipe["students"] = {"miniplm": recipe["students"]["miniplm"]}
     made = make_recipe(recipe, "here")
-    assert make_plan(made).steps[0].num_tokens == sum(len(row) - 1 for row in rows)
+    estimated = CorpusSizes(made, Road(made)).splits  # the plan's tokens, before anything is done
+    assert sum(estimated.values()) == sum(len(row) - 1 for row in rows)
     run(made)
     root = tmp_path / "run"
     refined = AuthorsReader(root / "export-tokens/refined").rows()

@@ -5,12 +5,12 @@ import pytest
 
 from miniplm.data.documents import CorpusConfig, DocumentTally, read_documents
 from miniplm.data.packing import PackingConfig
+from miniplm.data.pieces import split_at_eos
 from miniplm.data.shards import open_shards
 from miniplm.data.splits import SplitAssigner, SplitsConfig
 from miniplm.data.tokenization import TokenizationConfig, tokenize_corpus
 from miniplm.data.tokenizer import TokenizerConfig, load_tokenizer
 from miniplm.errors import DocumentError
-from miniplm.export.text import split_at_eos
 
 SPLITS = SplitsConfig(reference=0.2, teacher=0.2, held_out=0.2)
 

@@ -60,9 +60,28 @@ def test_sentence_ends(trained):
     assert b"a" not in ends
 
 
-def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
-    with pytest.raises(ModelError, match=r"cannot load the tokenizer .*tokenizer\.json"):
-        load_tokenizer(tmp_path)
+DAMAGED = '{"version": "1.0", "added_tokens": []}'
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (None, "there is no such folder"),
+        ({}, "it holds no files"),
+        ({"a.jsonl": "{}"}, "it holds a.jsonl"),
+        ({"tokenizer.json": '{"a":'}, "its tokenizer.json is damaged"),
+        ({"tokenizer.json": DAMAGED}, "its tokenizer.json is damaged .*Model missing"),
+    ],
+)
+def test_a_folder_without_a_tokenizer_says_what_it_holds(tmp_path, files, message):
+    folder = tmp_path / "given"
+    if files is not None:
+        folder.mkdir()
+    for name, text in (files or {}).items():
+        (folder / name).write_text(text)
+    expected = f"cannot load the tokenizer .*given': {message}.*Expected the name of a hub repo"
+    with pytest.raises(ModelError, match=expected):
+        load_tokenizer(folder)
 
 
 def test_a_tokenizer_without_end_of_text_is_refused(tmp_path):

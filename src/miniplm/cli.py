@@ -175,11 +175,13 @@ for _kind, _summary in {
     "score": "Score every candidate sequence with the teacher and the reference.",
     "select": "Choose the sequences of the refined corpora by their scores.",
     "describe": "Measure what selection did to domains, text and diversity.",
-    "export": "Write the refined corpora as token shards, and as text if asked for.",
+    "export": "Write the refined corpora as token shards, and in the forms of export.forms: "
+    "tokens, megatron, input_ids, jsonl, parquet.",
     "generate": "Let the teacher write text to train on (SeqKD).",
     "retokenize": "Turn corpora into tokens of another tokenizer, for students of other families. "
-    "Where the documents are still there, tokenising them afresh (a run of its own, or export.text "
-    "and that text as corpus) loses nothing, not even the end of rows that become too long here.",
+    "Where the documents are still there, tokenising them afresh (a run of its own, or "
+    "`export RECIPE export.forms=[jsonl]` and that text as corpus) loses nothing, not even the end "
+    "of rows that become too long here.",
     "capture": "Store the teacher's probabilities beside a corpus (sparse KD).",
     "train": "Train the students, and a teacher or reference that starts from scratch.",
     "evaluate": "Measure all models on held-out text.",

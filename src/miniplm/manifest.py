@@ -194,14 +194,19 @@ def remove_folder(folder: Path) -> None:
 
 
 def changed_fields(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Dotted names of the fields that differ, with both values: `lr: 0.001 -> 0.002`."""
+    """Dotted names of the fields that differ, with both values: `lr: 0.001 -> 0.002`.
+
+    Of texts of several lines, such as a recipe, only the name.
+    """
     changes = []
     for key in sorted({*old, *new}):
         before, after = old.get(key), new.get(key)
         if isinstance(before, Mapping) and isinstance(after, Mapping):
             changes += changed_fields(before, after, f"{prefix}{key}.")
         elif before != after:
-            changes.append(f"{prefix}{key}: {before!r} -> {after!r}")
+            is_long = any(isinstance(value, str) and "\n" in value for value in (before, after))
+            values = "" if is_long else f": {before!r} -> {after!r}"
+            changes.append(f"{prefix}{key}{values}")
     return changes
 
 

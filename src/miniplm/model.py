@@ -40,6 +40,9 @@ _SHAPE_FIELDS = {
 _DERIVED = {"mamba": {"intermediate_size"}, "mamba2": {"intermediate_size"}}
 """Fields that a family works out itself."""
 
+_UNDECLARED = {"qwen3_moe": {"head_dim"}}
+"""Fields that a family reads although its config does not name them."""
+
 _LOGIT_CHANGES = (
     "final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier",
     "logits_soft_cap", "output_logit_soft_cap",
@@ -210,7 +213,8 @@ def _shape_fields(shape: ShapeConfig) -> dict[str, Any]:
             raise ValueError(f"the family {shape.family} has no {ours}; leave shape.{ours} out")
         if value is not None:
             fields[theirs] = value
-    unknown = [name for name in shape.extra if not hasattr(family, name)]
+    undeclared = _UNDECLARED.get(shape.family, ())
+    unknown = [name for name in shape.extra if not hasattr(family, name) and name not in undeclared]
     if unknown:
         raise ValueError(f"the family {shape.family} has no field {unknown[0]!r} (shape.extra)")
     if shape.num_heads and shape.hidden_size % shape.num_heads and "head_dim" not in shape.extra:

@@ -38,7 +38,7 @@ def run(recipe: Recipe, kinds: Sequence[str] = KINDS, only: str | None = None) -
         Manifests of the steps asked for, in order.
 
     Raises:
-        ConfigError: The recipe has no such stage.
+        ConfigError: There is no such instance.
         StageNotReadyError: A stage that is not among `kinds` is missing.
         ArtefactError: Another process works in the same folder.
         MiniPLMError: Whatever a stage raises.
@@ -47,12 +47,14 @@ def run(recipe: Recipe, kinds: Sequence[str] = KINDS, only: str | None = None) -
     road = Road(recipe)
     steps = [step for step in road.steps if step.kind in kinds]
     if not steps:
-        kinds_there = ", ".join(dict.fromkeys(step.kind for step in road.steps))
-        raise ConfigError("the recipe", [f"has no {kinds[0]} stage; its stages: {kinds_there}"])
+        there = ", ".join(dict.fromkeys(step.kind for step in road.steps))
+        asked = " or ".join(kinds)
+        logger.warning("nothing to do: the recipe has no %s step; it has %s", asked, there)
     if only is not None:
         names = [step.instance for step in steps]
         if only not in names:
-            choice = f"choose one of {', '.join(names)}" if any(names) else "leave it out"
+            known = ", ".join(dict.fromkeys(names))
+            choice = f"choose one of {known}" if any(names) else "leave it out"
             raise ConfigError("--only", [f"there is no {only!r} here; {choice}"])
         steps = [step for step, name in zip(steps, names, strict=True) if name == only]
     team = Team()

@@ -183,11 +183,15 @@ def paper_cross_family() -> Content:
     """The paper's cross-family pair: Llama 3.1 of 212M and Mamba of 130M, scored by Qwen.
 
     Shapes are such that the sizes in these names come out, with the families' own vocabularies;
-    the optimiser of Mamba is the paper's. Llama's tokenizer has to be asked for on the hub.
+    positions are rotated as in Llama 3; the optimiser of Mamba is the paper's. Rows that become
+    longer than 1,024 tokens are cut, as the authors' conversion cuts them. Llama's tokenizer has
+    to be asked for on the hub.
     """
     content = paper()
     llama = {"family": "llama", "hidden_size": 768, "intermediate_size": 3072, "num_layers": 12,
-             "num_heads": 12, "tie_embeddings": True}  # fmt: skip
+             "num_heads": 12, "tie_embeddings": True,
+             "extra": {"rope_parameters": {"rope_type": "default", "rope_theta": 500_000.0}},
+             }  # fmt: skip
     mamba = {"family": "mamba", "hidden_size": 768, "num_layers": 24, "tie_embeddings": True}
     of_mamba = {"lr": 2e-3, "weight_decay": 0.1, "beta2": 0.95, "warmup_steps": 10_000}
     return content | {

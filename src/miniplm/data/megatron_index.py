@@ -30,6 +30,7 @@ DTYPE_CODES: dict[np.dtype[Any], int] = {
 """Whole numbers only: 6 and 7 are floating-point numbers, in either order by who wrote them."""
 
 _HEADER = struct.Struct("<9sQBQQ")
+_AGAIN = "Make the shard again, or copy it again from where it came."
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,18 @@ def read_index(path: Path) -> Index:
     with _readable(path):
         data = path.read_bytes()
     dtype, num_rows, num_documents = _read_header(path, data)
-    if len(data) != _HEADER.size + 12 * num_rows + 8 * num_documents:
-        raise ArtefactError(f"{path}: {len(data)} bytes do not fit {num_rows} rows; it is cut off")
+    expected = _HEADER.size + 12 * num_rows + 8 * num_documents
+    if len(data) != expected:
+        raise ArtefactError(
+            f"{path}: has {len(data)} bytes, where {num_rows} rows take {expected}; it is damaged. "
+            f"{_AGAIN}"
+        )
     lengths = np.frombuffer(data, dtype="<i4", count=num_rows, offset=_HEADER.size)
     offsets = np.frombuffer(data, "<i8", num_rows, offset=_HEADER.size + 4 * num_rows)
     if (lengths < 0).any() or (offsets < 0).any() or (offsets % dtype.itemsize).any():
-        raise ArtefactError(f"{path}: has lengths or offsets that cannot be; it is damaged")
+        raise ArtefactError(
+            f"{path}: has lengths or offsets that cannot be; it is damaged. {_AGAIN}"
+        )
     return Index(dtype, lengths.astype(np.int32), offsets.astype(np.int64))
 
 
@@ -118,8 +125,15 @@ def _readable(path: Path) -> Iterator[None]:
 
 def _read_header(path: Path, data: bytes) -> tuple[np.dtype[Any], int, int]:
     """Dtype of the ids, number of rows and of entries in the document index."""
-    if len(data) < _HEADER.size or not data.startswith(MAGIC):
-        raise ArtefactError(f"{path}: is not a Megatron index (it does not start with {MAGIC!r})")
+    if not data.startswith(MAGIC):
+        raise ArtefactError(
+            f"{path}: is not a Megatron index: it starts with {data[:9]!r}, not {MAGIC!r}. {_AGAIN}"
+        )
+    if len(data) < _HEADER.size:
+        raise ArtefactError(
+            f"{path}: has {len(data)} bytes, where its head takes {_HEADER.size}; it is damaged. "
+            f"{_AGAIN}"
+        )
     _, version, code, num_rows, num_documents = _HEADER.unpack_from(data)
     dtypes = {value: key for key, value in DTYPE_CODES.items()}
     if version != VERSION or code not in dtypes:

@@ -83,7 +83,7 @@ def read_facts(source: SourceShard, table: TokenTable, max_length: int) -> Shard
         _check_ids(shard, ids_N, table)
         is_eos_N = ids_N == table.eos_id
         num_bytes.append(_sums(table.num_bytes_V[ids_N], ends_R))
-        # what ends with end-of-text has no piece behind it (export.text.split_at_eos)
+        # what ends with end-of-text has no piece behind it (data.pieces.split_at_eos)
         ends_with_eos_R = is_eos_N[np.maximum(ends_R - 1, 0)] if len(ids_N) else ends_R > 0
         num_pieces.append(_sums(is_eos_N, ends_R) + ~ends_with_eos_R)
         num_eos += int(np.count_nonzero(is_eos_N))

@@ -250,7 +250,8 @@ class Shard:
         if not fits or (found != expected and not is_view):
             size = "is missing" if found is None else f"has {found} bytes"
             raise ArtefactError(
-                f"{path} {size}; its index speaks of {expected} bytes. Make the shard again."
+                f"{path} {size}; its index speaks of {expected} bytes. Make the shard again, or "
+                "copy it again from where it came."
             )
         if expected == 0:
             return np.empty(0, self.dtype)
@@ -285,11 +286,22 @@ def shard_prefixes(folder: Path) -> list[Path]:
         if match := re.fullmatch(r"data_(\d+)", path.stem):
             numbered[int(match[1])] = path.with_suffix("")
     if not numbered:
-        raise ArtefactError(f"{folder}: holds no token shards (data_0.idx, data_0.bin, ...)")
+        raise ArtefactError(f"{folder}: {_without_shards(folder)}")
     missing = sorted(set(range(max(numbered) + 1)) - set(numbered))
     if missing:
         raise ArtefactError(f"{folder}: token shard data_{missing[0]} is missing")
     return [numbered[number] for number in sorted(numbered)]
+
+
+def _without_shards(folder: Path) -> str:
+    """What there is instead of token shards, and where some may be."""
+    if not folder.exists():
+        return "there is no such folder"
+    if not folder.is_dir():
+        return "is a file; give the folder with data_0.idx, data_0.bin, ..."
+    inside = sorted(path.parent.name for path in folder.glob("*/data_0.idx"))
+    hint = f"; {', '.join(inside[:3])} in it does: give that folder" if inside else ""
+    return f"holds no token shards (data_0.idx, data_0.bin, ...){hint}"
 
 
 def open_shards(folder: Path) -> list[Shard]:

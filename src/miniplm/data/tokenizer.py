@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 EOS_TOKEN = "<|endoftext|>"  # noqa: S105  (a token of text, no secret)
+_LOAD_ERRORS = (OSError, ValueError, KeyError, ImportError)
 _SENTENCE_END = re.compile(rb"(?:[.!?][\"')\]]*\s*|\n\s*|\xe3\x80\x82|\xef\xbc\x81|\xef\xbc\x9f)\Z")
 _BYTE_PIECE = re.compile(r"<0x([0-9A-F]{2})>")
 
@@ -76,10 +77,12 @@ def load_tokenizer(
         tokenizer = AutoTokenizer.from_pretrained(
             str(name), revision=revision, trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError, KeyError, ImportError) as error:
+    except Exception as error:
+        if not (isinstance(error, _LOAD_ERRORS) or type(error) is Exception):
+            raise  # `tokenizers` has no errors of its own
         raise ModelError(
-            f"cannot load the tokenizer {str(name)!r}: {_first_line(error)}. Expected the name of "
-            "a hub repository or a folder with tokenizer.json."
+            f"cannot load the tokenizer {str(name)!r}: {_load_fault(Path(name), error)}. Expected "
+            "the name of a hub repository or a folder with tokenizer.json."
         ) from error
     if not tokenizer.is_fast:
         raise ModelError(
@@ -105,6 +108,19 @@ def load_configured_tokenizer(config: TokenizerConfig | ModelConfig) -> "PreTrai
     return load_tokenizer(
         config.name, revision=config.revision, trust_remote_code=config.trust_remote_code
     )
+
+
+def _load_fault(folder: Path, error: BaseException) -> str:
+    """Why a tokenizer could not be loaded; `transformers` takes a wrong folder for a hub name."""
+    if folder.is_absolute() and not folder.exists():
+        return "there is no such folder"
+    file = folder / "tokenizer.json"
+    if folder.exists() and not file.exists():
+        held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        return f"it holds {', '.join(held[:5]) or 'no files'}"
+    if file.exists() and not isinstance(error, OSError | ImportError):
+        return f"its tokenizer.json is damaged ({_first_line(error)})"
+    return _first_line(error)
 
 
 def _first_line(error: BaseException) -> str:

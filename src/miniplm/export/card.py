@@ -4,7 +4,6 @@ All figures come from the manifests of the stages that made the corpus.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -14,6 +13,7 @@ import yaml
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from miniplm.export.config import Form
+from miniplm.export.corpus_history import CorpusHistory
 from miniplm.manifest import Manifest, Outcome
 
 _DATA_FILES: Mapping[Form, str] = {
@@ -25,25 +25,6 @@ _DATA_FILES: Mapping[Form, str] = {
 """What `datasets` loads, of the forms that it loads."""
 
 _SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
-
-
-@dataclass(frozen=True)
-class CorpusHistory:
-    """The manifests of the stages behind a refined corpus.
-
-    Args:
-        tokenize: Of the tokenised corpus.
-        select: Of the selection.
-        export: Of the refined corpus's token shards.
-        scores: Of the score tables, by role (teacher, reference).
-        trainings: Of the models that were trained from scratch, by role.
-    """
-
-    tokenize: Manifest
-    select: Manifest
-    export: Manifest
-    scores: Mapping[str, Manifest]
-    trainings: Mapping[str, Manifest]
 
 
 def corpus_card(
@@ -58,17 +39,20 @@ def corpus_card(
         history: How the corpus came about.
         materialized: Whether rows are in it as often as they count.
     """
-    selection = history.select
+    selection, other = history.select, history.retokenized
+    own_tokenizer = _own_tokenizer(history.tokenize)
+    own_length = history.tokenize.config["packing"]["max_length"]
     return _environment().get_template("card.md.j2").render(
-        header=_header(name, form, written, history.export.fingerprint),
+        header=_header(name, form, written, (other.manifest if other else history.export)),
         name=name,
         form=form,
         written=written,
         materialized=materialized,
         source=_source(history.tokenize.config["corpus"]),
-        tokenizer=_tokenizer(history.tokenize),
-        max_length=history.tokenize.config["packing"]["max_length"],
-        eos_id=history.tokenize.facts["eos_id"],
+        tokenizer=_tokenizer(other.tokenizer, other.info.vocab_size) if other else own_tokenizer,
+        max_length=other.info.max_length if other else own_length,
+        eos_id=other.info.eos_id if other else history.tokenize.facts["eos_id"],
+        retokenized=other and {"before": own_tokenizer, "share_cut": _share_cut(other.manifest)},
         teacher=_model("teacher", history),
         reference=_model("reference", history),
         selection=selection,
@@ -78,7 +62,7 @@ def corpus_card(
     )  # fmt: skip
 
 
-def _header(name: str, form: Form, written: Outcome, fingerprint: str) -> str:
+def _header(name: str, form: Form, written: Outcome, made_by: Manifest) -> str:
     """The YAML between the dashes.
 
     `datasets` keeps what it has loaded under the names of folder and configuration alone, so that
@@ -95,7 +79,7 @@ def _header(name: str, form: Form, written: Outcome, fingerprint: str) -> str:
     if form not in ("jsonl", "parquet"):  # those hold more records than sequences
         content["size_categories"] = [_size(written.counts["sequences"])]
     if form in _DATA_FILES:
-        config = f"{form}-{fingerprint[:12]}"
+        config = f"{form}-{made_by.fingerprint[:12]}"
         content["configs"] = [{"config_name": config, "data_files": _DATA_FILES[form]}]
     else:
         content["viewer"] = False
@@ -128,8 +112,16 @@ def _source(corpus: Mapping[str, Any]) -> str:
     return f"{kind}: {', '.join(f'`{Path(path).name}`' for path in corpus['paths'])}"
 
 
-def _tokenizer(tokenize: Manifest) -> str:
-    name, size = tokenize.config["tokenizer"]["name"], tokenize.facts["vocab_size"]
+def _own_tokenizer(tokenize: Manifest) -> str:
+    return _tokenizer(tokenize.config["tokenizer"]["name"], tokenize.facts["vocab_size"])
+
+
+def _share_cut(retokenize: Manifest) -> float:
+    """Share of the text that was cut off with the ends of rows that became too long."""
+    return float(retokenize.counts["cut_bytes"] / max(1, retokenize.counts["bytes_encoded"]))
+
+
+def _tokenizer(name: str | None, size: int) -> str:
     if name is None:
         return f"a byte-level BPE of {size:,} entries, trained on the corpus"
     return f"`{public_name(name)}` ({size:,} entries)"

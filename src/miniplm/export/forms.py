@@ -3,8 +3,9 @@
 import shutil
 from pathlib import Path
 
-from miniplm.export.card import CorpusHistory, corpus_card
+from miniplm.export.card import corpus_card
 from miniplm.export.config import Form
+from miniplm.export.corpus_history import CorpusHistory
 from miniplm.export.input_ids import export_input_ids
 from miniplm.export.megatron import export_megatron
 from miniplm.export.text import export_text

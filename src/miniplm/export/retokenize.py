@@ -13,15 +13,10 @@ the first token behind it would be scored for these families and for no others.
 
 import json
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
 
 from miniplm.data.encoder_check import choose_encoder
 from miniplm.data.shards import (
@@ -35,7 +30,12 @@ from miniplm.data.tokenizer import load_tokenizer
 from miniplm.errors import ArtefactError
 from miniplm.export.corpus_tokenizer import corpus_texts, tokenizer_fingerprint
 from miniplm.export.exporter import SHARDS_FOLDER
-from miniplm.export.retokenized_rows import LongRows, NewRow, retokenize_rows
+from miniplm.export.retokenized_rows import (
+    LongRows,
+    NewRow,
+    new_sidecar,
+    retokenize_rows,
+)
 from miniplm.export.row_text import RowText
 from miniplm.manifest import Outcome, write_json
 from miniplm.runtime.executors import Executor, serial
@@ -46,10 +46,6 @@ COUNTS_FOLDER = "counts"
 _ROWS_AT_ONCE = 2048
 _SAMPLE_BYTES = 100_000
 _WARN_SHARE = 0.01
-_COUNTS_OF_IDS = ("num_generated",)
-"""Columns that are true of the old ids only."""
-_PART_BIT = 40
-"""The parts of a row that is split have its id, with their number above this bit."""
 
 
 @dataclass(frozen=True)
@@ -150,11 +146,20 @@ def _retokenize_shard(job: _Job, task: _Task) -> dict[str, int]:
     shard = Shard(task.prefix)
     target = task.folder / SHARDS_FOLDER / task.prefix.name
     counted = task.folder / COUNTS_FOLDER / f"{task.prefix.name}.json"
-    if not (is_made_from(target, job.origin(shard)) and counted.exists()):
-        counts = _make_shard(job, shard, target, counted)
-        return dict(counts)
-    found: dict[str, int] = json.loads(counted.read_text(encoding="utf-8"))
-    return found
+    if is_made_from(target, job.origin(shard)):
+        counts = _counts_of(counted, job.origin(shard))
+        if counts is not None:
+            return counts
+    return dict(_make_shard(job, shard, target, counted))
+
+
+def _counts_of(counted: Path, origin: dict[str, Any]) -> dict[str, int] | None:
+    """What was counted when a shard was made from this `origin`, if that was kept."""
+    if not counted.exists():
+        return None
+    kept = json.loads(counted.read_text(encoding="utf-8"))
+    counts: dict[str, int] | None = kept["counts"] if kept.get("origin") == origin else None
+    return counts
 
 
 def _make_shard(job: _Job, shard: Shard, target: Path, counted: Path) -> Counter[str]:
@@ -169,11 +174,11 @@ def _make_shard(job: _Job, shard: Shard, target: Path, counted: Path) -> Counter
         counts.update(found)
     counts.update(sequences=len(rows), ids=sum(len(row.ids) for row in rows))
     counted.parent.mkdir(parents=True, exist_ok=True)
-    write_json(counted, counts)
+    write_json(counted, {"origin": job.origin(shard), "counts": counts})
     write_shard(
         target,
         (row.ids for row in rows),
-        _sidecar(shard, rows, new.num_bytes_V),
+        new_sidecar(shard.sidecar, rows, new.num_bytes_V),
         vocab_size=new.vocab_size,
         eos_id=new.eos_id,
         max_length=job.max_length,
@@ -187,28 +192,3 @@ def _tokenizers(job: _Job) -> tuple[RowText, RowText]:
     """The old and the new one, loaded once in a process."""
     new = load_tokenizer(job.new)
     return RowText(load_tokenizer(job.old)), RowText(new, choose_encoder(new, job.sample))
-
-
-def _sidecar(shard: Shard, rows: Sequence[NewRow], num_bytes_V: NDArray[np.int64]) -> pa.Table:
-    """The old sidecar, of the rows that are left, with what is true of the new ids."""
-    table = shard.sidecar.take(np.array([row.place for row in rows], dtype=np.int64))
-    ids = table["sequence_id"].to_numpy() + (
-        np.array([row.part for row in rows], dtype=np.int64) << _PART_BIT
-    )
-    columns = {
-        "sequence_id": pa.array(ids, pa.int64()),
-        "num_tokens": pa.array([len(row.ids) for row in rows], pa.int32()),
-        "num_bytes": pa.array([int(num_bytes_V[row.ids].sum()) for row in rows], pa.int64()),
-        "source_ids": pa.array(_sources(table, rows), pa.list_(pa.string())),
-    }
-    for name, column in columns.items():
-        table = table.set_column(table.schema.get_field_index(name), name, column)
-    return table.drop_columns([name for name in _COUNTS_OF_IDS if name in table.column_names])
-
-
-def _sources(table: pa.Table, rows: Sequence[NewRow]) -> list[list[str]]:
-    """The documents of each row, without those that were cut off."""
-    return [
-        names[row.pieces] or names
-        for names, row in zip(table["source_ids"].to_pylist(), rows, strict=True)
-    ]

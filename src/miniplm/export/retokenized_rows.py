@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from miniplm.data.packing import MIN_ROW_IDS
@@ -18,10 +19,15 @@ each of which begins with the last id of the one before, so that every id is pre
 
 
 COUNTED = (
-    "sequences_in", "ids_in", "replaced_characters", "ids_encoded", "bytes_encoded", "too_short",
-    "cut_sequences", "cut_ids", "cut_bytes", "split_sequences",
+    "sequences_in", "ids_in", "special_ids", "replaced_characters", "ids_encoded", "bytes_encoded",
+    "too_short", "cut_sequences", "cut_ids", "cut_bytes", "split_sequences",
 )  # fmt: skip
 """What is counted always; pieces that came out as another text are, by reason, where there are."""
+
+_COUNTS_OF_IDS = ("num_generated",)
+"""Columns that are true of the old ids only."""
+_PART_BIT = 40
+"""The parts of a row that is split have its id, with their number above this bit."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,7 @@ def retokenize_rows(
     made: list[NewRow] = []
     counts: Counter[str] = Counter(dict.fromkeys(COUNTED, 0))
     counts["sequences_in"], counts["ids_in"] = len(rows), sum(map(len, rows))
+    counts["special_ids"] = sum(text.num_special for text in texts)
     counts["replaced_characters"] = sum(text.num_replaced for text in texts)
     for place, (text, pieces) in enumerate(zip(texts, new.encode(texts), strict=True)):
         counts.update(different_pieces(new, text, pieces))
@@ -135,3 +142,36 @@ def row_parts(length: int, most_ids: int) -> list[slice]:
     """
     begins = range(0, max(1, length - 1), most_ids - 1)
     return [slice(begin, min(begin + most_ids, length)) for begin in begins]
+
+
+def new_sidecar(
+    sidecar: pa.Table, rows: Sequence[NewRow], num_bytes_V: NDArray[np.int64]
+) -> pa.Table:
+    """The sidecar of new rows: what described the old ones, and what is true of the new ids.
+
+    Args:
+        sidecar: That of the old rows.
+        rows: The new ones.
+        num_bytes_V: Bytes of text that each new id stands for, `[V]`.
+    """
+    table = sidecar.take(np.array([row.place for row in rows], dtype=np.int64))
+    ids = table["sequence_id"].to_numpy() + (
+        np.array([row.part for row in rows], dtype=np.int64) << _PART_BIT
+    )
+    columns = {
+        "sequence_id": pa.array(ids, pa.int64()),
+        "num_tokens": pa.array([len(row.ids) for row in rows], pa.int32()),
+        "num_bytes": pa.array([int(num_bytes_V[row.ids].sum()) for row in rows], pa.int64()),
+        "source_ids": pa.array(_sources(table, rows), pa.list_(pa.string())),
+    }
+    for name, column in columns.items():
+        table = table.set_column(table.schema.get_field_index(name), name, column)
+    return table.drop_columns([name for name in _COUNTS_OF_IDS if name in table.column_names])
+
+
+def _sources(table: pa.Table, rows: Sequence[NewRow]) -> list[list[str]]:
+    """The documents of each row, without those that were cut off."""
+    return [
+        names[row.pieces] or names
+        for names, row in zip(table["source_ids"].to_pylist(), rows, strict=True)
+    ]

@@ -5,13 +5,17 @@ spell, piece by piece. Two things are not as simple:
 
 - A row can begin or end inside a character of several bytes; each rest of one becomes U+FFFD, as
   in `tokenizer.decode`.
-- SentencePiece puts a space in front of each document. Behind an end-of-text it is taken off
-  again. At the beginning of a row nothing tells it from a space of the text (most rows begin inside
-  a document, with one), so there it counts as text; and a text that begins a row with a space is
-  encoded so that this space, and no second one, stands in front.
+- SentencePiece puts a space in front of each document. Behind an end-of-text, or the mark that
+  begins a text (BOS), it is taken off again. At the beginning of a row without such a mark nothing
+  tells it from a space of the text (most rows begin inside a document, with one), so there it
+  counts as text; and a text that begins a row with a space is encoded so that this space, and no
+  second one, stands in front.
+
+Ids that stand for no text, BOS among them, are in rows that other programs made. They are left out
+and counted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -23,7 +27,7 @@ from miniplm.data.encoders import Encoder, TokenizersEncoder
 from miniplm.data.pieces import split_at_eos
 from miniplm.data.shards import Shard
 from miniplm.data.tokenizer import check_stands_for_bytes, token_bytes
-from miniplm.errors import ArtefactError
+from miniplm.errors import ArtefactError, ModelError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -39,11 +43,13 @@ class RowTexts:
         pieces: Texts of its pieces of documents, in order; some may be empty.
         is_closed: Whether end-of-text stands behind the last one.
         num_replaced: Rests of characters that became U+FFFD.
+        num_special: Ids that stand for no text, end-of-text not counted.
     """
 
     pieces: list[str]
     is_closed: bool
     num_replaced: int = 0
+    num_special: int = 0
 
 
 class RowText:
@@ -63,6 +69,7 @@ class RowText:
         check_stands_for_bytes(tokenizer)
         self._name = tokenizer.name_or_path
         self.eos_id = int(tokenizer.eos_token_id)
+        self._bos_id = tokenizer.bos_token_id
         self._bytes_V = token_bytes(tokenizer)
         self.num_bytes_V = np.array([len(text) for text in self._bytes_V], dtype=np.int64)
         self._encoder = encoder or TokenizersEncoder(tokenizer)
@@ -93,12 +100,16 @@ class RowText:
         pieces, num_replaced = [], 0
         for place, ids in enumerate(split_at_eos(row, self.eos_id)):
             spelt = self.spelt(ids)
-            if self._adds_space and place > 0:
+            begins_document = place > 0 or (len(ids) > 0 and ids[0] == self._bos_id)
+            if self._adds_space and begins_document:
                 spelt = spelt.removeprefix(b" ")
             text = spelt.decode(errors="replace")
             num_replaced += text.count(REPLACED) - spelt.count(REPLACED.encode())
             pieces.append(text)
-        return RowTexts(pieces, bool(len(row)) and int(row[-1]) == self.eos_id, num_replaced)
+        is_silent = self.num_bytes_V[row] == 0
+        num_special = int(np.count_nonzero(is_silent & (row != self.eos_id)))
+        is_closed = bool(len(row)) and int(row[-1]) == self.eos_id
+        return RowTexts(pieces, is_closed, num_replaced, num_special)
 
     def encode(self, rows: Sequence[RowTexts]) -> list[list[NDArray[np.int32]]]:
         """Ids of the pieces of rows, without end-of-text."""
@@ -130,3 +141,20 @@ class RowText:
 
     def _probe(self, text: str) -> bytes:
         return self.spelt(self._encoder([text]).ids_N)
+
+
+def piece_texts(
+    tokenizer: "PreTrainedTokenizerBase",
+) -> Callable[[NDArray[np.int64]], list[str]]:
+    """What gives the texts of a row's pieces: exact, or as the tokenizer decodes them.
+
+    Word pieces and the like, whose ids do not stand for bytes, have no exact text.
+    """
+    try:
+        exact = RowText(tokenizer)
+    except ModelError:
+        eos_id, backend = int(tokenizer.eos_token_id), tokenizer.backend_tokenizer
+        return lambda row: backend.decode_batch(
+            [piece.tolist() for piece in split_at_eos(row, eos_id)]
+        )
+    return lambda row: exact.decode(row).pieces

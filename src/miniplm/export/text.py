@@ -1,33 +1,34 @@
 """The refined corpus as text: JSON lines or Parquet that `datasets.load_dataset` opens.
 
 Rows hold pieces of several documents; each piece is a record of its own, so that no tokenizer's
-end-of-text mark gets into the text.
+end-of-text mark gets into the text. Where that is retokenised or tokenised afresh, it is the same
+text (`export.row_text`).
 """
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from miniplm.data.pieces import split_at_eos
 from miniplm.data.shards import Shard, open_shards
 from miniplm.data.tokenizer import load_tokenizer
 from miniplm.export.config import TextForm
 from miniplm.export.repeats import REPEATS, with_repeats
+from miniplm.export.row_text import piece_texts
 from miniplm.manifest import Outcome, atomic_path
 from miniplm.runtime.executors import Executor, threads
 from miniplm.runtime.progress import progress
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
+Decode = Callable[[NDArray[np.int64]], Sequence[str]]
+"""Gives the texts of the pieces of a row."""
 
 _SUFFIXES = {"jsonl": "jsonl.zst", "parquet": "parquet"}
 _ROWS_AT_ONCE = 2048
@@ -68,12 +69,12 @@ def export_text(
     Raises:
         ArtefactError: A shard is damaged, or not one of a refined corpus.
     """
-    tokenizer = load_tokenizer(tokenizer_folder)
+    decode = piece_texts(load_tokenizer(tokenizer_folder))
     shards = open_shards(shards_folder)
     folder.mkdir(parents=True, exist_ok=True)
     tasks = [_Task(shard, folder / f"{shard.prefix.name}.{_SUFFIXES[form]}") for shard in shards]
     with progress("export text", len(shards), "shards") as advance:
-        for _ in executor(partial(_export_shard, tokenizer, form), tasks):
+        for _ in executor(partial(_export_shard, decode, form), tasks):
             advance(1)
     return Outcome(
         counts={"sequences": sum(len(shard) for shard in shards)},
@@ -81,12 +82,12 @@ def export_text(
     )
 
 
-def _export_shard(tokenizer: "PreTrainedTokenizerBase", form: TextForm, task: _Task) -> None:
+def _export_shard(decode: Decode, form: TextForm, task: _Task) -> None:
     if task.path.exists():
         return
     write = _write_parquet if form == "parquet" else _write_lines
     with atomic_path(task.path) as temporary:
-        write(temporary, text_tables(task.shard, tokenizer))
+        write(temporary, text_tables(task.shard, decode))
 
 
 def _write_parquet(path: Path, tables: Iterable[pa.Table]) -> None:
@@ -104,30 +105,23 @@ def _write_lines(path: Path, tables: Iterable[pa.Table]) -> None:
             file.writelines(f"{line}\n" for line in lines)
 
 
-def text_tables(shard: Shard, tokenizer: "PreTrainedTokenizerBase") -> Iterator[pa.Table]:
+def text_tables(shard: Shard, decode: Decode) -> Iterator[pa.Table]:
     """One record per piece of a document, in tables of some thousand rows of the shard."""
     columns = ["domain", "sequence_id", "source_ids", "difference_score", REPEATS]
     sidecar = with_repeats(shard.sidecar).select(columns)
     for begin in range(0, len(shard), _ROWS_AT_ONCE):
         facts = sidecar.slice(begin, _ROWS_AT_ONCE).to_pylist()
         rows = range(begin, begin + len(facts))
-        yield _text_table(facts, [shard.row(row) for row in rows], shard.info.eos_id, tokenizer)
+        yield _text_table(facts, [decode(shard.row(row)) for row in rows])
 
 
-def _text_table(
-    facts: Sequence[dict[str, Any]],
-    rows: Sequence[NDArray[np.int64]],
-    eos_id: int,
-    tokenizer: "PreTrainedTokenizerBase",
-) -> pa.Table:
-    pieces, records = [], []
-    for line, row in zip(facts, rows, strict=True):
+def _text_table(facts: Sequence[dict[str, Any]], texts: Sequence[Sequence[str]]) -> pa.Table:
+    records: list[dict[str, Any]] = []
+    for line, pieces in zip(facts, texts, strict=True):
         sources = line.pop("source_ids")
-        for source, piece in zip(sources, split_at_eos(row, eos_id), strict=True):
-            if len(piece):
-                pieces.append(piece.tolist())
-                records.append({"source_id": source, **line})
-    texts = tokenizer.backend_tokenizer.decode_batch(pieces, skip_special_tokens=False)
-    for record, text in zip(records, texts, strict=True):
-        record["text"] = text
+        records += [
+            {"text": text, "source_id": source, **line}
+            for source, text in zip(sources, pieces, strict=True)
+            if text
+        ]
     return pa.Table.from_pylist(records, schema=_SCHEMA)

@@ -11,9 +11,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Literal, get_args
 
-from miniplm.errors import HubError
+from miniplm.errors import HubError, StageNotReadyError
 from miniplm.export.config import Form
-from miniplm.manifest import MANIFEST_NAME, require_manifest
+from miniplm.manifest import MANIFEST_NAME
 from miniplm.road.forms import form_folder
 
 RepoType = Literal["model", "dataset"]
@@ -71,11 +71,10 @@ def student_parcel(run_dir: Path, name: str) -> Parcel:
 
     Raises:
         StageNotReadyError: It is not trained.
-        HubError: There is something in the folder that must not go out.
+        HubError: There is no such run, or there is something in the folder that must not go out.
     """
-    stage = run_dir / "train" / name
-    require_manifest(stage, f"Run `miniplm train RECIPE --only {name}` first.")
-    folder = stage / _MODEL_FOLDER
+    _require_made(run_dir, f"train/{name}", f"Run `miniplm train RECIPE --only {name}` first.")
+    folder = run_dir / "train" / name / _MODEL_FOLDER
     return Parcel("model", f"the model {name!r}", folder, _names(folder, _STUDENT_FILES, run_dir))
 
 
@@ -84,13 +83,14 @@ def corpus_parcel(run_dir: Path, name: str, form: Form | None = None) -> Parcel:
 
     Raises:
         StageNotReadyError: The corpus is not exported in this form.
-        HubError: No form is given, or there is something in the folder that must not go out.
+        HubError: There is no such run, no form is given, or there is something in the folder that
+            must not go out.
     """
     form = form or _only_form(run_dir, name)
-    folder = run_dir / form_folder(form, name)
-    require_manifest(
-        folder, f"Ask for it with export.forms: [{form}], and run `miniplm export RECIPE`."
-    )
+    step = _form_step(run_dir, form, name)
+    command = step.partition("-")[0]
+    _require_made(run_dir, step, f"Run `miniplm {command} RECIPE export.forms=[{form}]` first.")
+    folder = run_dir / step
     return Parcel(
         "dataset",
         f"the refined corpus {name!r} as {form}",
@@ -101,14 +101,36 @@ def corpus_parcel(run_dir: Path, name: str, form: Form | None = None) -> Parcel:
     )
 
 
+def _require_made(run_dir: Path, step: str, hint: str) -> None:
+    """Refuse what is not complete in a run, with what is."""
+    _require_run(run_dir)
+    kind, _, name = step.partition("/")
+    made = sorted(path.parent.name for path in (run_dir / kind).glob(f"*/{MANIFEST_NAME}"))
+    if name not in made:
+        raise StageNotReadyError(
+            f"{run_dir / step} is not complete; of {kind} there is {', '.join(made) or 'nothing'} "
+            f"in this run. {hint}"
+        )
+
+
+def _require_run(run_dir: Path) -> None:
+    if not run_dir.is_dir():
+        raise HubError(f"{run_dir}: there is no such folder; give the run_dir of a recipe")
+
+
+def _form_step(run_dir: Path, form: Form, name: str) -> str:
+    return form_folder(form, name, retokenized=(run_dir / "retokenize" / name).is_dir())
+
+
 def _only_form(run_dir: Path, name: str) -> Form:
+    _require_run(run_dir)
     forms: list[Form] = [
         form
         for form in get_args(Form)
-        if (run_dir / form_folder(form, name) / MANIFEST_NAME).exists()
+        if (run_dir / _form_step(run_dir, form, name) / MANIFEST_NAME).exists()
     ]
     if len(forms) != 1:
-        there = ", ".join(forms) or "none; ask for one with export.forms and run `miniplm export`"
+        there = ", ".join(forms) or "none; run `miniplm export RECIPE export.forms=[input_ids]`"
         raise HubError(f"corpus {name!r}: say which form with --form (there are: {there})")
     return forms[0]
 

@@ -7,7 +7,7 @@ from miniplm.export.exporter import SHARDS_FOLDER, export_corpus
 from miniplm.manifest import Outcome
 from miniplm.recipe import CANDIDATES, Recipe
 from miniplm.road.candidates import Candidates
-from miniplm.road.forms import add_forms
+from miniplm.road.forms import Forms
 from miniplm.road.models import Models, token_bytes
 from miniplm.road.retokenized import Retokenized
 from miniplm.road.score_steps import require_scores_to_select_by
@@ -39,10 +39,16 @@ class Corpora:
     ) -> None:
         self._recipe, self._steps, self._tokenized = recipe, steps, tokenized
         self._candidates, self._models, self._scores = candidates, models, dict(scores)
+        self._forms = Forms(recipe, steps, tokenized, scores)
+        self._selected: dict[str, Step] = {}
         self._corpora = {CANDIDATES: candidates.corpus}
         self._corpora |= {name: self._add_selection(name) for name in recipe.selections}
         self._corpora |= {name: self._add_generation(name) for name in recipe.generations}
-        self._corpora |= Retokenized(recipe, steps, tokenized, self._corpora).corpora
+        retokenized = Retokenized(recipe, steps, tokenized, self._corpora).corpora
+        self._corpora |= retokenized
+        for name, corpus in retokenized.items():
+            if (source := recipe.taken_from(name)) in recipe.selections:
+                self._forms.add(name, corpus, self._selected[source], self._corpora[source].step)
 
     def __getitem__(self, name: str) -> Corpus:
         return self._corpora[name]
@@ -72,6 +78,7 @@ class Corpora:
             select,
             candidates.inputs,
         )
+        self._selected[name] = selected
         self._add_description(name, selected)
         exported = self._steps.add(
             f"export/{name}",
@@ -80,20 +87,10 @@ class Corpora:
             export,
             candidates.inputs,
         )
-        add_forms(
-            self._steps.add,
-            recipe.export,
-            name,
-            tokenize=tokenized.step,
-            tokenizer=tokenized.tokenizer,
-            scores=self._scores,
-            selected=selected,
-            exported=exported,
-            inputs={"tokenize": tokenized.splits},
-        )
-        return tokenized.corpus(
-            exported, exported.folder / SHARDS_FOLDER, f"the refined corpus {name!r}"
-        )
+        shards = exported.folder / SHARDS_FOLDER
+        corpus = tokenized.corpus(exported, shards, f"the refined corpus {name!r}")
+        self._forms.add(name, corpus, selected, exported)
+        return corpus
 
     def _add_description(self, name: str, selected: Step) -> None:
         """What a selection did, measured.

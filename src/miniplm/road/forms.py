@@ -1,113 +1,120 @@
-"""Steps that write a refined corpus in further forms."""
+"""Steps that write a refined corpus in further forms, in its own tokens or in others."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
-from miniplm.export.config import ExportConfig, Form
-from miniplm.export.exporter import SHARDS_FOLDER
+from miniplm.export.config import Form
 from miniplm.manifest import Manifest, Outcome, require_manifest
-from miniplm.road.step import Step
+from miniplm.recipe import Recipe
+from miniplm.road.step import Corpus, Step
+from miniplm.road.steps import Steps
+from miniplm.road.tokenized import Tokenized
 
 if TYPE_CHECKING:
-    from miniplm.export.card import CorpusHistory
+    from miniplm.export.corpus_history import CorpusHistory, OtherTokens
 
 CARD_FORMAT = 1
 """Raised when dataset cards say more from the same results."""
 
 _MATERIALIZED: tuple[Form, ...] = ("tokens", "megatron")
+_TEXT: tuple[Form, ...] = ("jsonl", "parquet")
 
 
-class AddStep(Protocol):
-    """`Road._add`."""
-
-    def __call__(
-        self,
-        name: str,
-        config: dict[str, object],
-        needs: dict[str, Step],
-        work: Callable[[Path], Outcome],
-        inputs: dict[str, str] | None = None,
-    ) -> Step:
-        """Add a step."""
-
-
-def form_folder(form: str, name: str) -> str:
+def form_folder(form: str, name: str, *, retokenized: bool = False) -> str:
     """The step, and the folder, of a form of a refined corpus.
 
+    Those of a retokenised one belong to the stage that retokenises, since exporting comes before.
+
     Example:
-        >>> form_folder("megatron", "refined")
-        'export-megatron/refined'
+        >>> form_folder("megatron", "refined"), form_folder("megatron", "new", retokenized=True)
+        ('export-megatron/refined', 'retokenize-megatron/new')
     """
-    return f"export-{form}/{name}"
+    return f"{'retokenize' if retokenized else 'export'}-{form}/{name}"
 
 
-def add_forms(
-    add: AddStep,
-    config: ExportConfig,
-    name: str,
-    *,
-    tokenize: Step,
-    tokenizer: Path,
-    scores: Mapping[str, Step],
-    selected: Step,
-    exported: Step,
-    inputs: dict[str, str],
-) -> None:
-    """Add a step for each form that is asked for.
+class Forms:
+    """Adds the forms that a recipe asks for.
 
     Args:
-        add: Adds a step to the road.
-        config: Which forms.
-        name: Of the refined corpus.
-        tokenize: The step that tokenised the corpus.
-        tokenizer: Folder of its tokenizer.
+        recipe: Names the forms.
+        steps: Theirs are added here.
+        tokenized: What the corpora were selected from.
         scores: The steps that scored it, by role.
-        selected: The step that selected.
-        exported: The step that wrote the token shards.
-        inputs: Fingerprints instead of those of the steps.
     """
-    for form in config.forms:
-        materialize = config.materialize_repeats and form in _MATERIALIZED
 
-        def work(folder: Path, form: Form = form, materialize: bool = materialize) -> Outcome:
-            from miniplm.export.forms import export_form
+    def __init__(
+        self, recipe: Recipe, steps: Steps, tokenized: Tokenized, scores: Mapping[str, Step]
+    ) -> None:
+        self._recipe, self._steps, self._tokenized = recipe, steps, tokenized
+        self._scores = scores
 
-            return export_form(
-                form,
-                name,
-                exported.folder / SHARDS_FOLDER,
-                tokenizer,
-                _history(tokenize, scores, selected, exported),
-                folder,
-                materialize_repeats=materialize,
+    def add(self, name: str, corpus: Corpus, selected: Step, exported: Step) -> None:
+        """Add a step for each form of a refined corpus.
+
+        The text of a retokenised one is that of the corpus it was made from, so it is not written
+        again.
+
+        Args:
+            name: Of the corpus.
+            corpus: Its token shards and their tokenizer.
+            selected: The step that selected.
+            exported: The step that wrote it in the tokens it was selected in.
+        """
+        retokenized = corpus.step is not exported
+        config = self._recipe.export
+        for form in config.forms:
+            if retokenized and form in _TEXT:
+                continue
+            materialize = config.materialize_repeats and form in _MATERIALIZED
+
+            def work(folder: Path, form: Form = form, materialize: bool = materialize) -> Outcome:
+                from miniplm.export.forms import export_form
+
+                return export_form(
+                    form,
+                    name,
+                    corpus.shards,
+                    corpus.tokenizer,
+                    self._history(name, corpus, selected, exported),
+                    folder,
+                    materialize_repeats=materialize,
+                )
+
+            self._steps.add(
+                form_folder(form, name, retokenized=retokenized),
+                {"form": form, "materialize_repeats": materialize, "card": CARD_FORMAT},
+                {"tokenize": self._tokenized.step, "corpus": corpus.step},
+                work,
+                {"tokenize": self._tokenized.splits},
             )
 
-        add(
-            form_folder(form, name),
-            {"form": form, "materialize_repeats": materialize, "card": CARD_FORMAT},
-            {"tokenize": tokenize, "corpus": exported},
-            work,
-            inputs,
+    def _history(
+        self, name: str, corpus: Corpus, selected: Step, exported: Step
+    ) -> "CorpusHistory":
+        from miniplm.export.corpus_history import CorpusHistory
+
+        trainings = {
+            role: needed for role, step in self._scores.items() for needed in step.needs
+            if needed.kind == "train"
+        }  # fmt: skip
+        return CorpusHistory(
+            tokenize=_manifest(self._tokenized.step),
+            select=_manifest(selected),
+            export=_manifest(exported),
+            scores={role: _manifest(step) for role, step in self._scores.items()},
+            trainings={role: _manifest(step) for role, step in trainings.items()},
+            retokenized=self._other_tokens(name, corpus) if corpus.step is not exported else None,
         )
 
+    def _other_tokens(self, name: str, corpus: Corpus) -> "OtherTokens":
+        from miniplm.data.shards import open_shards
+        from miniplm.export.corpus_history import OtherTokens
 
-def _history(
-    tokenize: Step, scores: Mapping[str, Step], selected: Step, exported: Step
-) -> "CorpusHistory":
-    from miniplm.export.card import CorpusHistory
-
-    trainings = {
-        role: needed for role, step in scores.items() for needed in step.needs
-        if needed.kind == "train"
-    }  # fmt: skip
-    return CorpusHistory(
-        tokenize=_manifest(tokenize),
-        select=_manifest(selected),
-        export=_manifest(exported),
-        scores={role: _manifest(step) for role, step in scores.items()},
-        trainings={role: _manifest(step) for role, step in trainings.items()},
-    )
+        owner = self._recipe.retokenizations[self._recipe.tokenizer_of(name) or name]
+        return OtherTokens(
+            owner.tokenizer.name, open_shards(corpus.shards)[0].info, _manifest(corpus.step)
+        )
 
 
 def _manifest(step: Step) -> Manifest:

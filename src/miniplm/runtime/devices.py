@@ -2,6 +2,7 @@
 
 import os
 import time
+from functools import cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -25,8 +26,9 @@ def place(model: "PreTrainedModel") -> "PreTrainedModel":
     return model.to(best_device()).eval()
 
 
+@cache
 def matrix_product_rate(device: "torch.device", seconds: float = 0.5) -> float:
-    """FLOP/s of a bfloat16 matrix product on a device, measured for about `seconds`."""
+    """FLOP/s of a bfloat16 matrix product on a device, measured once for about `seconds`."""
     import torch
 
     size = 1024 if device.type == "cpu" else 8192
