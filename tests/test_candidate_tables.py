@@ -70,8 +70,8 @@ def test_the_same_share_of_every_group_is_kept(with_tables):
     facts = manifests["select/refined"].facts
     described = manifests["describe/refined"].facts["groups"]
     for name, each in facts["groups"].items():
-        assert {kind: each[kind] for kind in ("num_sequences", "num_kept")} == {
-            kind: described[name][kind] for kind in ("num_sequences", "num_kept")
+        assert {kind: each[kind] for kind in ("num_sequences", "num_counted")} == {
+            kind: described[name][kind] for kind in ("num_sequences", "num_counted")
         }
     groups = manifests["group"].facts["groups"]
     assert {name: each["num_sequences"] for name, each in facts["groups"].items()} == {

@@ -234,8 +234,10 @@ def test_totals_by_hand():
     assert found.scores.mean == 4.0
     assert found.by_domain() == {
         "a": {"num_sequences": 2, "num_kept": 1, "num_tokens": 30, "num_tokens_kept": 20,
+              "num_counted": 1, "num_tokens_counted": 20,
               "mean_score": 2.0},
         "b": {"num_sequences": 3, "num_kept": 1, "num_tokens": 120, "num_tokens_kept": 30,
+              "num_counted": 1, "num_tokens_counted": 30,
               "mean_score": 6.0},
     }  # fmt: skip
     assert totals([2.0, 2.0], [0, 1]).variance_between_domains == 0.0
@@ -373,7 +375,7 @@ def test_shards_without_a_row_are_refused_with_the_reason(tmp_path):
     )
     for role in ("teacher", "reference"):
         write_tables(root / "none", root / "no" / role, teacher_log_prob)
-    with pytest.raises(ArtefactError, match="no sequence has a scored token"):
+    with pytest.raises(ArtefactError, match="no sequence has a score under both models"):
         select_sequences(
             root / "none", root / "no/teacher", root / "no/reference", SelectionConfig(), 1,
             root / "out",

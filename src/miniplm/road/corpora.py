@@ -87,8 +87,8 @@ class Corpora:
             export,
             candidates.inputs,
         )
-        shards = exported.folder / SHARDS_FOLDER
-        corpus = tokenized.corpus(exported, shards, f"the refined corpus {name!r}")
+        words = f"the refined corpus {name!r}"
+        corpus = tokenized.corpus(exported, exported.folder / SHARDS_FOLDER, words)
         self._forms.add(name, corpus, selected, exported)
         return corpus
 
