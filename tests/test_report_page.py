@@ -152,6 +152,12 @@ def test_every_bar_of_the_histogram_carries_its_count_and_what_was_kept_of_it(pa
     assert bars[-1].startswith("3.890 and above: ")
 
 
+def test_of_a_schedule_the_end_is_shown():
+    html = render_page(report(selections=[selection(narrows=True)]))
+    assert "sequences, at the end of training" in html
+    assert "at the end of training" not in render_page(report())
+
+
 def test_every_domain_has_its_numbers_and_its_bars(page):
     assert page.row("books", "Kept share") == [
         "8,100", "2", "", "<0.1 %", "", "0.980", "", "19.8 %", "<0.1 %"

@@ -68,3 +68,5 @@ class SelectionSummary:
     """Plain sentences, such as `Domain 'books' all but vanishes: 2 of 310 sequences are kept.`"""
     effects: SelectionEffects | None = None
     """What it did to the text, where that was measured."""
+    narrows: bool = False
+    """Whether the share kept narrows in training; then all figures are of the end of it."""

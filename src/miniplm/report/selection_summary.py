@@ -68,6 +68,7 @@ def summarise_selection(
         domains=_domain_rows(facts["domains"]),
         examples=_examples(sample, centre, shards_folder, tokenizer_folder),
         warnings=facts["warnings"],
+        narrows=bool(config.schedule),
     )
 
 
