@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from miniplm.data.parquet import ColumnFile, write_parquet
+from miniplm.data.parquet import ColumnFile, follows_from, write_parquet
 from miniplm.errors import ArtefactError
 
 SELECTION_SCHEMA = pa.schema(
@@ -74,10 +74,7 @@ def write_selection(
 
 def is_selected(path: Path, origin: dict[str, Any]) -> bool:
     """Whether the file is there and follows from exactly this."""
-    try:
-        return path.exists() and ColumnFile(path).metadata == origin
-    except ArtefactError:
-        return False
+    return follows_from(path, origin)
 
 
 def read_selection(path: Path, shard_hash: str) -> Selected:
