@@ -96,18 +96,34 @@ def test_near_duplicates_are_left_out_before_scoring(corpus_with_copies, tmp_pat
     run_dir = tmp_path / "run"
     recipe = recipe_with(corpus_with_copies, run_dir, near_duplicates={"keep": "first"})
     manifests = {manifest.stage: manifest for manifest in run(recipe)}
-    found = manifests["duplicates"]
-    assert found.counts["dropped"]["near-duplicate"] == found.counts["redundant"] > 10
-    assert manifests["score/teacher"].counts["sequences"] == found.counts["kept"]
-    assert manifests["select/refined"].counts["sequences"] == found.counts["kept"]
-    assert manifests["describe/refined"].counts["sequences"] == found.counts["kept"]
+    found, left = manifests["duplicates"].counts, manifests["distinct"].counts
+    assert left["dropped"]["near-duplicate"] == found["redundant"] > 10
+    assert left["kept"] == found["sequences"] - found["redundant"]
+    for stage in ("score/teacher", "select/refined", "describe/refined"):
+        assert manifests[stage].counts["sequences"] == left["kept"]
     ids = [
         row
         for shard in open_shards(run_dir / "export/refined/shards")
         for row in shard.sequence_ids.tolist()
     ]
     assert len(ids) == manifests["select/refined"].counts["kept"]
-    assert find_scored_run(run_dir).shards_folder == run_dir / "duplicates/shards"
+    assert find_scored_run(run_dir).shards_folder == run_dir / "distinct/shards"
+    assert {path.name for path in (run_dir / "distinct").iterdir()} == {"shards", "manifest.json"}
+    assert "left out before anything was scored" in (run_dir / "report/index.html").read_text()
+
+
+def test_leaving_out_looks_for_nothing_again(corpus_with_copies, tmp_path, monkeypatch):
+    run_dir = tmp_path / "run"
+    run(recipe_with(corpus_with_copies, run_dir, near_duplicates={}), ["tokenize", "duplicates"])
+    looked_again = []
+    monkeypatch.setattr(
+        "miniplm.selection.near_duplicates.find_near_duplicates", looked_again.append
+    )
+    recipe = recipe_with(corpus_with_copies, run_dir, near_duplicates={"keep": "first"})
+    found, left = run(recipe, ["duplicates", "distinct"])
+    assert looked_again == []
+    assert left.counts["dropped"]["near-duplicate"] == found.counts["redundant"]
+    assert left.num_tokens < found.num_tokens
 
 
 def specs(recipe):
@@ -127,6 +143,10 @@ def test_what_is_redone(corpus_folder, tmp_path):
     models = ("train/teacher", "train/reference")
     scores = ("score/teacher", "score/reference")
     assert all(plain[step] == other[step] for other in (looked, dropped) for step in models)
+    assert looked["duplicates"] == dropped["duplicates"]
+    assert "distinct" not in looked
+    similar = {"near_duplicates": {"keep": "first", "similarity": 0.7}}
+    assert specs(recipe_with(corpus_folder, tmp_path, **similar))["distinct"] != dropped["distinct"]
     assert all(plain[step] == looked[step] == grouped[step] != dropped[step] for step in scores)
     assert plain["select/refined"] == looked["select/refined"] == grouped["select/refined"]
     assert plain["train/miniplm"] == grouped["train/miniplm"]
@@ -137,6 +157,21 @@ def test_what_is_redone(corpus_folder, tmp_path):
         recipe_with(corpus_folder, tmp_path, {"one_per_cluster": True}, near_duplicates={})
     )
     assert best["select/refined"] != looked["select/refined"]
+
+
+@pytest.mark.parametrize(
+    ("number", "stages"),
+    [
+        ("candidates.GROUP_FORMAT", {"group", "describe/refined", "report"}),
+        ("corpora.DESCRIPTION_FORMAT", {"describe/refined", "report"}),
+    ],
+)
+def test_what_another_format_redoes(corpus_folder, tmp_path, monkeypatch, number, stages):
+    recipe = recipe_with(corpus_folder, tmp_path, grouping=GROUPING)
+    before = specs(recipe)
+    monkeypatch.setattr(f"miniplm.road.{number}", 99)
+    after = specs(recipe)
+    assert {name for name in before if before[name] != after[name]} == stages
 
 
 @pytest.mark.parametrize(
@@ -172,8 +207,10 @@ def test_a_plan_knows_what_is_left(corpus_with_copies, tmp_path):
     run(recipe, kinds=["tokenize"])
     before = {step.name: step for step in make_plan(recipe).steps}
     assert before["group"].num_tokens == before["duplicates"].num_tokens
-    (found,) = run(recipe, kinds=["duplicates"])
+    _, left_over = run(recipe, kinds=["duplicates", "distinct"])
     after = {step.name: step for step in make_plan(recipe).steps}
-    assert after["duplicates"].num_tokens == before["duplicates"].num_tokens
+    for name in ("duplicates", "distinct"):
+        assert after[name].num_tokens == before[name].num_tokens == before["group"].num_tokens
+    assert before["distinct"].num_bytes > after["distinct"].num_bytes > 0
     left = [after[name].num_tokens for name in ("group", "score/teacher", "score/reference")]
-    assert left == [found.num_tokens] * 3 < [before["group"].num_tokens] * 3
+    assert left == [left_over.num_tokens] * 3 < [before["group"].num_tokens] * 3

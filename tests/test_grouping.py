@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,13 +10,16 @@ from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.metrics import adjusted_mutual_info_score
 
 from conftest import write_rows
+from miniplm.data.chance import uniform_by_id
 from miniplm.data.shards import open_shards
 from miniplm.data.tokenizer import load_tokenizer, train_tokenizer
 from miniplm.errors import ArtefactError
 from miniplm.runtime.executors import processes, serial, threads
+from miniplm.selection import grouping
 from miniplm.selection.group_facts import typical_ngrams
 from miniplm.selection.group_tables import read_groups
-from miniplm.selection.grouping import fit_groups, group_sequences, sampled_places
+from miniplm.selection.grouper import Grouper, fit_groups
+from miniplm.selection.grouping import GROUPER_NAME, group_sequences, sampled_places
 from miniplm.selection.grouping_config import GroupingConfig
 from miniplm.selection.ngram_counts import NUM_FEATURES, Weighting, ngram_counts
 from miniplm.selection.shingles import hash_ngrams
@@ -135,22 +139,68 @@ def test_the_sample_follows_from_ids(tmp_path):
     assert len(sampled_places(many, 500, 5)) == 500
 
 
-def test_finished_shards_are_not_done_again(tmp_path):
-    def dies_at_third(function, tasks):
-        for count, task in enumerate(tasks):
-            if count == 2:
-                raise KeyboardInterrupt
-            yield function(task)
+def dies_at_third(function, tasks):
+    for count, task in enumerate(tasks):
+        if count == 2:
+            raise KeyboardInterrupt
+        yield function(task)
 
+
+def test_finished_shards_are_not_done_again(tmp_path):
     shards = write_rows(tmp_path / "shards", topical(200)[0], per_shard=50, vocab_size=300)
     with pytest.raises(KeyboardInterrupt):
         group_sequences(shards, CONFIG, tmp_path / "groups", 1, dies_at_third)
     done = {path: path.stat().st_mtime_ns for path in (tmp_path / "groups").iterdir()}
-    assert len(done) == 2
+    assert len(done) == 2 + 1  # and what tells groups apart
     group_sequences(shards, CONFIG, tmp_path / "groups", 1, serial)
     assert all(path.stat().st_mtime_ns == changed for path, changed in done.items())
     group_sequences(shards, CONFIG, tmp_path / "groups", 2, serial)
     assert all(path.stat().st_mtime_ns != changed for path, changed in done.items())
+
+
+def other_fit(ids, lengths, config, seed):
+    """Groups as a library of another version might find them."""
+    found = fit_groups(ids, lengths, config, seed)
+    return replace(found, directions_FG=np.ascontiguousarray(found.directions_FG[:, ::-1]))
+
+
+@pytest.mark.parametrize("lost", [None, "missing", "damaged"])
+def test_all_shards_of_a_run_go_by_the_same_groups(tmp_path, monkeypatch, lost):
+    """Killed between shards, and resumed where the same rows would now give other groups."""
+    shards = write_rows(tmp_path / "shards", topical(200)[0], per_shard=50, vocab_size=300)
+    group_sequences(shards, CONFIG, tmp_path / "straight", 1, serial)
+    with pytest.raises(KeyboardInterrupt):
+        group_sequences(shards, CONFIG, tmp_path / "groups", 1, dies_at_third)
+    monkeypatch.setattr(grouping, "fit_groups", other_fit)
+    if lost == "missing":
+        (tmp_path / "groups" / GROUPER_NAME).unlink()
+    elif lost == "damaged":
+        (tmp_path / "groups" / GROUPER_NAME).write_bytes(b"damaged")
+    group_sequences(shards, CONFIG, tmp_path / "groups", 1, serial)
+    expected = groups_of(tmp_path / "straight", shards)
+    if lost:  # then everything is done again, by what is found now
+        expected = {row: CONFIG.num_groups - 1 - group for row, group in expected.items()}
+    assert groups_of(tmp_path / "groups", shards) == expected
+
+
+def test_what_tells_groups_apart_is_read_as_it_was_written(tmp_path):
+    rows, _ = topical(60)
+    found = fit_groups(*flat(rows), CONFIG, 1)
+    path = tmp_path / "new/grouper"
+    found.write(path, {"seed": 1})
+    again = Grouper.read(path, {"seed": 1})
+    assert again.digest == found.digest
+    assert again.assign(*flat(rows)).tolist() == found.assign(*flat(rows)).tolist()
+    assert Grouper.read(path, {"seed": 2}) is None
+    assert Grouper.read(tmp_path / "nothing", {"seed": 1}) is None
+
+
+def test_the_sample_is_not_what_chance_keeps(tmp_path):
+    """Selections draw by the hash of id and the run's seed; the sample must not be its low end."""
+    rows = TokenRows(open_shards(write_rows(tmp_path, topical(500)[0], vocab_size=300)))
+    chances = uniform_by_id(sampled_places(rows, 100, 5), 5)
+    assert chances.max() > 0.9
+    assert 0.35 < chances.mean() < 0.65
 
 
 def test_typical_ngrams_mark_a_group_and_never_span_documents():

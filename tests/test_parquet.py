@@ -4,7 +4,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from miniplm.data import parquet
-from miniplm.data.parquet import ColumnFile, places_of, write_parquet
+from miniplm.data.parquet import ColumnFile, follows_from, places_of, write_parquet
 from miniplm.errors import ArtefactError
 
 
@@ -82,6 +82,29 @@ def test_notes_are_read_back(tmp_path):
     write_parquet(tmp_path / "t.parquet", table([1]), {"a": 1}, origin={"b": [2]})
     file = ColumnFile(tmp_path / "t.parquet")
     assert (file.metadata, file.origin) == ({"a": 1}, {"b": [2]})
+
+
+def test_a_table_follows_from_what_it_says(tmp_path):
+    path, damaged = tmp_path / "t.parquet", tmp_path / "damaged.parquet"
+    write_parquet(path, table(range(3)), {"seed": 1})
+    damaged.write_bytes(path.read_bytes()[:-9])
+    assert follows_from(path, {"seed": 1})
+    assert not follows_from(path, {"seed": 2})
+    assert not follows_from(damaged, {"seed": 1})
+    assert not follows_from(tmp_path / "nothing.parquet", {"seed": 1})
+
+
+def test_categories_are_names_and_numbers_of_all_groups_or_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(parquet, "ROWS_PER_GROUP", 2)
+    domains = ["news", "news", "code", "law", "code"]
+    write_parquet(
+        tmp_path / "t.parquet", table(range(5), domain=pa.array(domains).dictionary_encode()), {}
+    )
+    file = ColumnFile(tmp_path / "t.parquet")
+    for group, expected in ((None, domains), (1, domains[2:4])):
+        names, numbers = file.categories("domain", group)
+        assert len(names) == len(set(names))
+        assert [names[number] for number in numbers] == expected
 
 
 def test_places_of_ids():

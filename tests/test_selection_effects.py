@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from conftest import random_rows, write_rows
+from miniplm.data.chance import uniform_by_id
 from miniplm.data.parquet import ColumnFile, write_parquet
-from miniplm.data.shards import open_shards, shard_prefixes
+from miniplm.data.shards import Shard, open_shards, shard_prefixes, write_shard
 from miniplm.errors import ArtefactError
 from miniplm.runtime.executors import serial, threads
 from miniplm.selection import effects, text_sample
@@ -321,6 +322,19 @@ def test_shards_and_workers_have_no_say(tmp_path, monkeypatch):
     assert outcomes[1] == outcomes[0]
     for outcome in outcomes[2:]:
         assert flat(outcome) == pytest.approx(flat(outcomes[0]), rel=1e-12)
+
+
+def test_text_apart_is_drawn_whatever_else_the_seed_drew(tmp_path, monkeypatch):
+    """As where its rows are what chance with this seed left over."""
+    write_rows(tmp_path, random_rows(400, seed=9))
+    shard = Shard(tmp_path / "data_0")
+    left_over = np.flatnonzero(uniform_by_id(shard.sequence_ids, 5) > 0.5)
+    write_shard(
+        tmp_path / "apart/data_0", [shard.row(place) for place in left_over],
+        shard.sidecar.take(left_over), vocab_size=128, eos_id=0, max_length=64,
+    )  # fmt: skip
+    monkeypatch.setattr(effects, "MODEL_TOKENS", shard.num_ids // 8)
+    assert effects.count_apart(tmp_path / "apart", 5) is not None
 
 
 def flat(value, name=""):

@@ -8,6 +8,7 @@ import pytest
 from conftest import tiny_recipe, write_rows
 from foreign_formats import AuthorsReader, MegatronReader, write_like_authors
 from miniplm.corpus_sizes import CorpusSizes
+from miniplm.data.chance import uniform_by_id
 from miniplm.data.documents import CorpusConfig, corpus_fingerprint, read_documents
 from miniplm.data.packing import PackingConfig
 from miniplm.data.pieces import split_at_eos
@@ -24,6 +25,7 @@ from miniplm.publishing.parcel import corpus_parcel, student_parcel
 from miniplm.recipe import make_recipe
 from miniplm.road.road import Road
 from miniplm.runtime.executors import serial
+from miniplm.selection import effects
 
 LENGTH = 32
 
@@ -253,6 +255,39 @@ def test_each_row_goes_to_one_split_whatever_the_shards(tmp_path, table, tokeniz
         assert counts["num_tokens"] == sum(len(row) - 1 for row in dealt[0][split].values())
         expected = sum(table.num_bytes_V[row].sum() for row in dealt[0][split].values())
         assert counts["num_bytes"] == expected
+
+
+def test_chance_is_not_used_up_by_dealing(tmp_path, table, tokenizer, monkeypatch):
+    """What draws rows of a split by id and the run's seed finds numbers all over [0, 1)."""
+    theirs = write_like_authors(tmp_path / "pile", made_up_rows(1200, table.eos_id), per_shard=400)
+    splits = SplitsConfig(reference=0.25, teacher=0.25, held_out=0.25)
+    tokenize_corpus(stage_config([theirs], tokenizer, splits=splits), tmp_path / "out")
+    for split, rows in rows_by_split(tmp_path / "out").items():
+        chances = uniform_by_id(np.array(list(rows)), 7)
+        tenths, _ = np.histogram(chances, bins=10, range=(0, 1))
+        assert (tenths > 0.4 * len(rows) / 10).all(), split
+    monkeypatch.setattr(effects, "MODEL_TOKENS", 2000)
+    assert effects.count_apart(tmp_path / "out/held_out", 7) is not None
+
+
+def test_another_way_of_dealing_is_another_run(tmp_path, rows, tokenizer, monkeypatch):
+    theirs = write_like_authors(tmp_path / "pile", rows, per_shard=40)
+    recipe = tiny_recipe(theirs, tmp_path / "run")
+    text = dict(recipe)
+    recipe |= {
+        "corpus": {"source": "tokens", "paths": [str(theirs)]},
+        "tokenizer": {"name": str(tokenizer)},
+    }
+    (tmp_path / "pile/a.txt").write_text("Some text.")
+
+    def fingerprints(content):
+        return {s.name: s.spec.fingerprint for s in Road(make_recipe(content, "here")).steps}
+
+    before = fingerprints(recipe), fingerprints(text)
+    monkeypatch.setattr("miniplm.road.tokenized.DEALING_FORMAT", 99)
+    after = fingerprints(recipe), fingerprints(text)
+    assert not set(before[0].values()) & set(after[0].values())
+    assert before[1] == after[1]
 
 
 def test_the_seed_deals_anew_and_no_id_is_copied(tmp_path, rows, tokenizer):

@@ -171,6 +171,7 @@ def _stage_command(kind: str, summary: str) -> Callable[..., None]:
 for _kind, _summary in {
     "tokenize": "Cut documents into sequences of tokens, one folder of shards per split.",
     "duplicates": "Look for near-duplicates among the candidates (section near_duplicates).",
+    "distinct": "Leave near-duplicates out before scoring (near_duplicates.keep: first).",
     "group": "Group similar candidates, where domains are not labelled (section grouping).",
     "score": "Score every candidate sequence with the teacher and the reference.",
     "select": "Choose the sequences of the refined corpora by their scores.",

@@ -68,7 +68,7 @@ class CorpusSizes:
         """Those that are scored; with near-duplicates, until they have been left out."""
         config = self._recipe.near_duplicates
         if config is not None and config.keep == "first":
-            step = self._road.step("duplicates")
+            step = self._road.step("distinct")
             manifest = read_manifest(step.folder) if step.is_complete else None
             if manifest:
                 return float(manifest.num_tokens)

@@ -220,6 +220,23 @@ class ColumnFile:
         end = chunk.data_page_offset + chunk.total_compressed_size
         return end - size, chunk.num_values, dtype
 
+    def categories(
+        self, column: str, group: int | None = None
+    ) -> tuple[list[str], NDArray[np.int32]]:
+        """A column of numbered categories: their names, and the number of each row's.
+
+        A name may be that of no row.
+
+        Args:
+            column: Its name, such as `domain`.
+            group: Number of the group of rows; all if not given.
+
+        Raises:
+            ArtefactError: The file is damaged.
+        """
+        found = self.table([column], group)[column].unify_dictionaries().combine_chunks()
+        return found.dictionary.to_pylist(), found.indices.to_numpy()
+
     def sequence_ids(self) -> NDArray[np.int64]:
         """Id of each row, `[rows]`."""
         if (ranges := self.id_ranges()) is not None:
@@ -248,6 +265,14 @@ class ColumnFile:
                 return None
             ranges.append((bounds.min, bounds.max + 1))
         return ranges
+
+
+def follows_from(path: Path, metadata: object) -> bool:
+    """Whether a table of ours is there, whole, and has exactly this beside its columns."""
+    try:
+        return path.exists() and bool(ColumnFile(path).metadata == metadata)
+    except ArtefactError:
+        return False
 
 
 def _varint(number: int) -> bytes:

@@ -10,12 +10,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from miniplm.data.chance import uniform_by_id
+from miniplm.data.chance import seed_of, uniform_by_id
 from miniplm.data.documents import CorpusConfig, token_sources
 from miniplm.data.splits import SPLITS, Split, SplitsConfig
 from miniplm.data.token_corpus import Deal, ViewCounts, Views, write_views
 from miniplm.data.tokenizer import TokenTable
 
+DEALING_FORMAT = 2
+"""Raised when the same rows, shares and seed would from now on give other splits."""
+_DEALING = 0xDEA1
+"""Keeps the deal apart from all else that draws by id with the run's seed: candidates must not be
+the rows of low numbers."""
 _SHARE_SEED = 2**63
 """No run has this seed: what `corpus.share` takes says nothing about the splits."""
 
@@ -33,10 +38,10 @@ def deal_by_share(shares: Sequence[float], taken: float, seed: int) -> Deal:
         >>> (np.bincount(deal(np.arange(100_000))) / 100_000).round(2).tolist()
         [0.5, 0.25, 0.25]
     """
-    bounds = np.cumsum(shares)[:-1]
+    bounds, stream = np.cumsum(shares)[:-1], seed_of(seed, _DEALING)
 
     def deal(rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        views = np.searchsorted(bounds, uniform_by_id(rows, seed), side="right")
+        views = np.searchsorted(bounds, uniform_by_id(rows, stream), side="right")
         return np.where(uniform_by_id(rows, _SHARE_SEED) < taken, views, -1)
 
     return deal
@@ -65,7 +70,7 @@ def split_token_corpus(
     views = Views(
         [folder / split for split in shares],
         deal_by_share(list(shares.values()), corpus.share, seed),
-        [shares, corpus.share, seed],
+        [DEALING_FORMAT, shares, corpus.share, seed],
         table,
         max_length,
     )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 SCORE_BYTES_PER_ROW = 28
 DISK_BYTES_PER_SECOND = 500e6
+EXPORTED_BYTES_PER_SECOND = 300e6
 GENERATING_TO_SCORING = 8.0
 """Seconds of a token against those of scoring it: rough."""
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 from miniplm.manifest import read_manifest
 from miniplm.planning.basis import Basis
-from miniplm.planning.candidates import duplicates_cost, group_cost
+from miniplm.planning.candidates import distinct_cost, duplicates_cost, group_cost
 from miniplm.planning.cost import Cost, Load
 from miniplm.planning.forward import capture_cost, evaluation_cost, generate_cost
 from miniplm.planning.remarks import training_remarks
@@ -24,6 +24,7 @@ _STAGE_SECONDS = 0.5
 _COSTS: Mapping[str, Callable[[Basis, str], Cost]] = {
     "tokenize": tokenize_cost,
     "duplicates": duplicates_cost,
+    "distinct": distinct_cost,
     "group": group_cost,
     "train": training_cost,
     "score": scoring_cost,

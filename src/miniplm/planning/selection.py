@@ -1,7 +1,7 @@
 """What it costs to select rows, to describe a selection, and to write its corpus."""
 
 from miniplm.planning.basis import Basis
-from miniplm.planning.cost import SCORE_BYTES_PER_ROW, Cost, Load
+from miniplm.planning.cost import EXPORTED_BYTES_PER_SECOND, SCORE_BYTES_PER_ROW, Cost, Load
 
 _SELECTED_ROWS_PER_SECOND = 10e6
 _DESCRIBED_ROWS_PER_SECOND = 3e6
@@ -9,7 +9,6 @@ _DESCRIBED_TOKENS_PER_SECOND = 0.9e6
 _MOST_DESCRIBED_TOKENS = 8e6
 """Describing counts all rows and looks at samples of a fixed size (`selection.text_sample`)."""
 _DESCRIBING_BYTES_PER_TOKEN = 90
-_EXPORTED_BYTES_PER_SECOND = 300e6
 
 
 def selection_cost(basis: Basis, name: str) -> Cost:
@@ -32,5 +31,5 @@ def export_cost(basis: Basis, name: str) -> Cost:
     """Of copying the kept rows."""
     num_tokens = basis.corpora.of(name)
     size = num_tokens * basis.bytes_per_id()
-    load = Load(size / _EXPORTED_BYTES_PER_SECOND)
+    load = Load(size / EXPORTED_BYTES_PER_SECOND)
     return Cost(num_tokens, num_bytes=size, load=lambda: load)

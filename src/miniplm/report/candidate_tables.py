@@ -83,14 +83,15 @@ def candidate_tables(
         selections: Names of the selections, in order.
     """
     duplicates, grouped = manifests.get("duplicates"), manifests.get("group")
+    left_out = "distinct" in manifests
     return CandidateTables(
-        near_duplicates=_near_duplicates(duplicates) if duplicates else None,
+        near_duplicates=_near_duplicates(duplicates, left_out) if duplicates else None,
         groups=_groups(manifests, grouped, selections) if grouped else (),
         selections=selections,
     )
 
 
-def _near_duplicates(manifest: Manifest) -> NearDuplicates:
+def _near_duplicates(manifest: Manifest, left_out: bool) -> NearDuplicates:
     counts, facts, config = manifest.counts, manifest.facts, manifest.config
     domains = [
         DuplicatesRow(name, each["num_sequences"], each["in_clusters"], each["redundant"])
@@ -105,7 +106,7 @@ def _near_duplicates(manifest: Manifest) -> NearDuplicates:
         similarity=config["similarity"],
         ngram=config["ngram"],
         recall=facts["recall_at_similarity"],
-        left_out=config["keep"] == "first",
+        left_out=left_out,
         domains=sorted(domains, key=lambda row: (-row.redundant, row.domain)),
         largest=[
             ClusterRow(each["size"], ", ".join(each["domains"]), each.get("example", ""))

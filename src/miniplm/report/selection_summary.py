@@ -11,12 +11,12 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from miniplm.data.pieces import split_at_eos
 from miniplm.data.shards import Shard
 from miniplm.data.tokenizer import load_tokenizer
 from miniplm.manifest import Manifest
 from miniplm.report.selection_content import DomainRow, Example, SelectionSummary
 from miniplm.selection.config import SelectionConfig
+from miniplm.selection.row_text import row_text
 from miniplm.selection.sample import read_sample
 
 _BINS = 48
@@ -134,8 +134,7 @@ def _examples(
 
     def example(index: int, band: Literal["bottom", "threshold", "top"]) -> Example:
         row = _row(shards_folder / sample.shards[index], int(sample.sequence_ids[index]))
-        pieces = split_at_eos(row.ids, row.eos_id)
-        text = "\n\n[next document]\n\n".join(tokenizer.decode(p) for p in pieces if len(p))
+        text = row_text(row.ids, row.eos_id, tokenizer)
         return Example(
             band=band,
             difference_score=float(sample.difference[index]),

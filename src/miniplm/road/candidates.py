@@ -13,8 +13,10 @@ from miniplm.selection.duplicates_config import NearDuplicatesConfig
 from miniplm.selection.grouping_config import GroupingConfig
 from miniplm.selection.row_tables import RowTables
 
-DUPLICATES, GROUP = "duplicates", "group"
+DUPLICATES, DISTINCT, GROUP = "duplicates", "distinct", "group"
 """Names of steps, and of their folders."""
+GROUP_FORMAT = 2
+"""Raised when the same rows and settings would from now on give other groups."""
 _KEPT_FOLDER = "kept"
 
 
@@ -36,6 +38,8 @@ class Candidates:
         self._clusters = self._groups = None
         if recipe.near_duplicates is not None:
             self._clusters = self._add_duplicates(recipe.near_duplicates)
+            if recipe.near_duplicates.keep == "first":
+                self.corpus = self._add_distinct(self._clusters)
         if recipe.grouping is not None:
             self._groups = self._add_group(recipe.grouping, recipe.seed)
 
@@ -71,22 +75,30 @@ class Candidates:
         return {"groups": self._groups} if self._groups else {}
 
     def _add_duplicates(self, config: NearDuplicatesConfig) -> Step:
-        """Find near-duplicates, and leave them out if that is asked for."""
+        """Find near-duplicates; what becomes of them has no part in it."""
         given = self.corpus
 
         def work(folder: Path) -> Outcome:
             from miniplm.selection.near_duplicates import find_near_duplicates
 
-            found = find_near_duplicates(
+            return find_near_duplicates(
                 given.shards, config, folder, tokenizer_folder=given.tokenizer
             )
-            return found if config.keep == "all" else _leave_out(given.shards, folder, found)
 
-        step = self._steps.add(DUPLICATES, config.fingerprinted(), self.needs, work, self.inputs)
-        if config.keep == "first":
-            words = "all candidates but near-duplicates"
-            self.corpus = self._tokenized.corpus(step, step.folder / SHARDS_FOLDER, words)
-        return step
+        return self._steps.add(DUPLICATES, config.clustered_by(), self.needs, work, self.inputs)
+
+    def _add_distinct(self, clusters: Step) -> Corpus:
+        """Leave out all but the first row of each cluster."""
+        shards = self.corpus.shards
+        step = self._steps.add(
+            DISTINCT,
+            {},
+            {**self.needs, "clusters": clusters},
+            lambda folder: _leave_out(shards, clusters.folder, folder),
+            self.inputs,
+        )
+        words = "all candidates but near-duplicates"
+        return self._tokenized.corpus(step, step.folder / SHARDS_FOLDER, words)
 
     def _add_group(self, config: GroupingConfig, seed: int) -> Step:
         given = self.corpus
@@ -98,19 +110,14 @@ class Candidates:
                 given.shards, config, folder, seed, tokenizer_folder=given.tokenizer
             )
 
-        settings = {**config.fingerprinted(), "seed": seed}
+        settings = {**config.fingerprinted(), "seed": seed, "format": GROUP_FORMAT}
         return self._steps.add(GROUP, settings, self.needs, work, self.inputs)
 
 
-def _leave_out(shards: Path, folder: Path, found: Outcome) -> Outcome:
+def _leave_out(shards: Path, clusters: Path, folder: Path) -> Outcome:
     """Write the first row of each cluster as token shards of their own."""
     from miniplm.selection.cluster_tables import keep_one
 
-    kept = keep_one(shards, folder, folder / _KEPT_FOLDER)
+    kept = keep_one(shards, clusters, folder / _KEPT_FOLDER)
     exported = export_corpus(shards, folder / _KEPT_FOLDER, folder)
-    return Outcome(
-        counts={**found.counts, **kept.counts},
-        num_tokens=exported.num_tokens,
-        facts=found.facts,
-        obsolete=(*found.obsolete, _KEPT_FOLDER),
-    )
+    return Outcome(kept.counts, exported.num_tokens, obsolete=(_KEPT_FOLDER,))

@@ -15,6 +15,9 @@ from miniplm.road.step import Corpus, Step
 from miniplm.road.steps import Steps
 from miniplm.road.tokenized import Tokenized
 
+DESCRIPTION_FORMAT = 2
+"""Raised when the same selection would from now on be described by other figures."""
+
 
 class Corpora:
     """What students are trained on, by name, with the steps that make it.
@@ -117,7 +120,7 @@ class Corpora:
 
         self._steps.add(
             f"describe/{name}",
-            {"apart": apart, "seed": recipe.seed},
+            {"apart": apart, "seed": recipe.seed, "format": DESCRIPTION_FORMAT},
             {**self._candidates.needs, **groups, "selection": selected},
             work,
             {"tokenize": splits},

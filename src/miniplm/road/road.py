@@ -14,7 +14,7 @@ from miniplm.manifest import Outcome
 from miniplm.model import Dtype, ModelConfig
 from miniplm.recipe import CANDIDATES, Recipe, ScorerConfig, StudentConfig
 from miniplm.recipe_text import recipe_yaml
-from miniplm.road.candidates import DUPLICATES, GROUP, Candidates
+from miniplm.road.candidates import DISTINCT, DUPLICATES, GROUP, Candidates
 from miniplm.road.corpora import Corpora
 from miniplm.road.models import Models, token_bytes
 from miniplm.road.score_steps import (
@@ -272,7 +272,7 @@ class Road:
             files = run_files(self.recipe, self.run_dir, shards, stages, foundations)
             return write_report(files, folder)
 
-        shown = (DUPLICATES, GROUP, "select", "describe")
+        shown = (DUPLICATES, DISTINCT, GROUP, "select", "describe")
         corpora = [step for step in self.steps if step.kind in shown]
         needs = {step.name: step for step in [self._tokenized.step, *corpora, *evaluations]}
         settings = {"recipe": recipe_yaml(self.recipe), "format": PAGE_FORMAT}

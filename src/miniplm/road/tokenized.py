@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from miniplm.data.documents import corpus_fingerprint
+from miniplm.data.token_splits import DEALING_FORMAT
 from miniplm.data.tokenization import TOKENIZER_FOLDER, TokenizationConfig, tokenize_corpus
 from miniplm.manifest import StageSpec
 from miniplm.model import ModelConfig
@@ -34,13 +35,15 @@ class Tokenized:
         )
         fingerprinted = recipe.fingerprinted()
         settings = {section: fingerprinted[section] for section in _SECTIONS}
+        if recipe.corpus.source == "tokens":
+            settings["dealing"] = DEALING_FORMAT
         inputs = _inputs(recipe)
         self.step = steps.add(
             "tokenize", settings, {}, lambda folder: tokenize_corpus(config, folder), inputs
         )
         self.splits = StageSpec(
             "tokenize",
-            {section: settings[section] for section in _SECTIONS if section != "held_out_corpus"},
+            {name: value for name, value in settings.items() if name != "held_out_corpus"},
             {role: value for role, value in inputs.items() if role != "held_out_corpus"},
         ).fingerprint
         self.tokenizer = self.step.folder / TOKENIZER_FOLDER

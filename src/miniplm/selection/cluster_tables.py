@@ -47,14 +47,6 @@ def write_clusters(path: Path, found: Clusters, origin: dict[str, Any]) -> None:
     write_parquet(path, pa.Table.from_arrays(columns, schema=CLUSTER_SCHEMA), origin)
 
 
-def is_clustered(path: Path, origin: dict[str, Any]) -> bool:
-    """Whether the file is there and follows from exactly this."""
-    try:
-        return path.exists() and ColumnFile(path).metadata == origin
-    except ArtefactError:
-        return False
-
-
 def read_clusters(path: Path, shard_hash: str) -> Clusters:
     """The clusters of a shard.
 

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miniplm.data.parquet import ColumnFile
-from miniplm.data.shards import Shard
 from miniplm.selection.clustering import Clustering
 from miniplm.selection.row_text import row_text
 from miniplm.selection.token_rows import TokenRows
@@ -55,7 +54,7 @@ def _by_domain(
     bounds = np.searchsorted(found.places, rows.offsets)
     for number, shard in enumerate(rows.shards):
         part = slice(bounds[number], bounds[number + 1])
-        names, row_domains = _domains(shard)
+        names, row_domains = ColumnFile(shard.prefix.with_suffix(".parquet")).categories("domain")
         members = found.places[part] - rows.offsets[number]
         clusters, ids = found.clusters[part], rows.sequence_ids(found.places[part])
         for what, of in (
@@ -70,13 +69,6 @@ def _by_domain(
     kinds = ("num_sequences", "in_clusters", "redundant")
     by_name = sorted((name, c) for name, c in counts.items() if c["num_sequences"])
     return {name: {kind: c[kind] for kind in kinds} for name, c in by_name}, inside
-
-
-def _domains(shard: Shard) -> tuple[list[str], NDArray[np.int64]]:
-    """Names of domains, and which of them each row belongs to."""
-    column = ColumnFile(shard.prefix.with_suffix(".parquet")).table(["domain"])["domain"]
-    categories = column.unify_dictionaries().combine_chunks()
-    return categories.dictionary.to_pylist(), categories.indices.to_numpy().astype(np.int64)
 
 
 def _example(

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from miniplm.data.chance import uniform_by_id
+from miniplm.data.chance import seed_of, uniform_by_id
 from miniplm.data.parquet import places_of
 from miniplm.data.shards import open_shards, shard_prefixes
 from miniplm.errors import ArtefactError
@@ -36,6 +36,8 @@ from miniplm.selection.text_sample import Limits, SampledRow, draw_rows, group_r
 
 MODEL_TOKENS = 1 << 22
 """Tokens of text held apart that the n-gram model is counted on, at most."""
+_APART = 0xA9A27
+"""Keeps the draw of that text apart from those that select and deal rows with the same seed."""
 
 
 def describe_selection(
@@ -180,7 +182,7 @@ def count_apart(apart_folder: Path, seed: int) -> NgramModel | None:
     limit = MODEL_TOKENS / max(1, sum(shard.num_ids for shard in shards))
     rows = []
     for shard in shards:
-        chances = uniform_by_id(shard.sequence_ids, seed)
+        chances = uniform_by_id(shard.sequence_ids, seed_of(seed, _APART))
         rows += [shard.row(place) for place in np.flatnonzero(chances < limit).tolist()]
     info = shards[0].info
     targets = Trigrams.of(rows, info.vocab_size, info.eos_id)

@@ -53,14 +53,6 @@ def write_groups(path: Path, found: Groups, origin: dict[str, Any]) -> None:
     write_parquet(path, pa.Table.from_arrays(columns, schema=GROUP_SCHEMA), origin)
 
 
-def is_grouped(path: Path, origin: dict[str, Any]) -> bool:
-    """Whether the file is there and follows from exactly this."""
-    try:
-        return path.exists() and ColumnFile(path).metadata == origin
-    except ArtefactError:
-        return False
-
-
 def read_groups(path: Path, shard_hash: str) -> Groups:
     """The groups of a shard's rows.
 

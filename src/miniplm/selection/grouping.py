@@ -1,16 +1,14 @@
 """Groups of similar rows, for corpora whose domains are not labelled.
 
-Rows are bags of hashed n-grams of token ids, weighted by tf-idf. On a sample, a truncated singular
-value decomposition and k-means find directions of the groups (latent semantic analysis); then each
-row goes to the group whose direction has the smallest angle to it. The sample follows from ids and
-the seed, and a row's group from its own n-grams alone, so that neither shards nor workers have a
-say.
+Groups are found on a sample (`selection.grouper`), and each row goes to one of them. The sample
+follows from ids and the seed, and a row's group from its own n-grams alone, so that neither shards
+nor workers have a say. What was found is kept in a file before any row is grouped, since a library
+of another version, or another processor, can find other groups: all shards of a run go by one.
 
 In memory are the sample (about 8 bytes an n-gram) and a block of rows for each worker.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,41 +16,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from miniplm.data.chance import uniform_by_id
-from miniplm.data.parquet import ColumnFile
+from miniplm.data.chance import seed_of, uniform_by_id
+from miniplm.data.parquet import ColumnFile, follows_from
 from miniplm.data.shards import Shard, open_shards
 from miniplm.errors import ArtefactError
 from miniplm.manifest import Outcome, fingerprint
 from miniplm.runtime.executors import Executor, threads
 from miniplm.runtime.progress import progress
 from miniplm.selection.group_facts import group_facts
-from miniplm.selection.group_tables import Groups, is_grouped, read_groups, write_groups
+from miniplm.selection.group_tables import Groups, read_groups, write_groups
+from miniplm.selection.grouper import Grouper, fit_groups
 from miniplm.selection.grouping_config import GroupingConfig
-from miniplm.selection.ngram_counts import Weighting, ngram_counts
 from miniplm.selection.token_rows import TokenRows, row_blocks
 
-
-@dataclass(frozen=True)
-class Grouper:
-    """What tells a row's group.
-
-    Args:
-        weighting: Of n-grams.
-        directions_FG: Of each group, among the features.
-        longest_ngram: Ids in the longest n-grams.
-    """
-
-    weighting: Weighting
-    directions_FG: NDArray[np.float32]
-    longest_ngram: int
-
-    def assign(self, ids: NDArray[Any], lengths: NDArray[np.int64]) -> NDArray[np.int32]:
-        """The group of each row."""
-        features_RF = self.weighting.apply(ngram_counts(ids, lengths, self.longest_ngram))
-        # row by row, in one order: the same for any block that a row is in
-        closeness_RG: NDArray[np.float32] = features_RF @ self.directions_FG
-        groups: NDArray[np.int32] = closeness_RG.argmax(axis=1).astype(np.int32)
-        return groups
+GROUPER_NAME = "grouper.safetensors"
+_SAMPLING = 0x6209
+"""Keeps the sample apart from what else is drawn by id with the run's seed."""
 
 
 def group_sequences(
@@ -65,7 +44,8 @@ def group_sequences(
 ) -> Outcome:
     """Write `folder/data_N.parquet` for every token shard: each row's group.
 
-    Groups are numbered by their size in the sample, the largest first.
+    Groups are numbered by their size in the sample, the largest first. `folder/grouper.safetensors`
+    is what tells them apart.
 
     Args:
         shards_folder: Token shards.
@@ -87,12 +67,16 @@ def group_sequences(
             "groups. Ask for fewer groups."
         )
     ids, lengths = rows.ids(sample)
-    grouper = fit_groups(ids, lengths, config, seed)
-    origin = {
+    origin: dict[str, Any] = {
         "shards": fingerprint([shard.info.shard_hash for shard in shards]),
         "config": config.fingerprinted(),
         "seed": seed,
     }
+    grouper = Grouper.read(folder / GROUPER_NAME, origin)
+    if grouper is None:
+        grouper = fit_groups(ids, lengths, config, seed)
+        grouper.write(folder / GROUPER_NAME, origin)
+    origin["grouper"] = grouper.digest
     with progress("group", len(shards), "shards") as advance:
         for _ in executor(partial(_write_groups, grouper, folder, origin), shards):
             advance(1)
@@ -112,59 +96,19 @@ def sampled_places(rows: TokenRows, num_rows: int, seed: int) -> NDArray[np.int6
     """Ascending places of about `num_rows` rows that follow from their ids, or of all."""
     if len(rows) <= num_rows:
         return np.arange(len(rows))
-    places = []
+    places, stream = [], seed_of(seed, _SAMPLING)
     for number, shard in enumerate(rows.shards):
         ids = ColumnFile(shard.prefix.with_suffix(".parquet")).sequence_ids()
-        chosen = np.flatnonzero(uniform_by_id(ids, seed) < num_rows / len(rows))
+        chosen = np.flatnonzero(uniform_by_id(ids, stream) < num_rows / len(rows))
         places.append(chosen + rows.offsets[number])
     return np.concatenate(places)
-
-
-def fit_groups(
-    ids: NDArray[Any], lengths: NDArray[np.int64], config: GroupingConfig, seed: int
-) -> Grouper:
-    """Find groups among some rows.
-
-    Args:
-        ids: Token ids of the rows, one row after another.
-        lengths: Ids in each.
-        config: How.
-        seed: Of the decomposition and the clustering.
-    """
-    from sklearn.cluster import MiniBatchKMeans
-    from sklearn.decomposition import TruncatedSVD
-    from threadpoolctl import threadpool_limits
-
-    counts_RF = ngram_counts(ids, lengths, config.longest_ngram)
-    weighting = Weighting.fit(counts_RF)
-    features_RF = weighting.apply(counts_RF)
-    with threadpool_limits(1):  # sums of floats in one order, whatever the machine
-        components = min(config.num_components, len(lengths) - 1)
-        svd = TruncatedSVD(components, n_iter=4, random_state=seed)
-        reduced_RC = _unit(svd.fit_transform(features_RF))
-        kmeans = MiniBatchKMeans(config.num_groups, batch_size=4096, n_init=5, random_state=seed)
-        members = kmeans.fit_predict(reduced_RC)
-        centres_GC = _unit(kmeans.cluster_centers_)[_largest_first(members, config.num_groups)]
-        directions_FG = (svd.components_.T @ centres_GC.T).astype(np.float32)
-    return Grouper(weighting, directions_FG, config.longest_ngram)
-
-
-def _unit(rows: NDArray[Any]) -> NDArray[Any]:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    scaled: NDArray[Any] = rows / np.where(lengths > 0, lengths, 1)
-    return scaled
-
-
-def _largest_first(members: NDArray[Any], num_groups: int) -> NDArray[np.int64]:
-    sizes = np.bincount(members, minlength=num_groups)
-    return np.argsort(-sizes, kind="stable")
 
 
 def _write_groups(grouper: Grouper, folder: Path, origin: dict[str, Any], shard: Shard) -> None:
     """Write the groups of one shard, unless they are there."""
     path = folder / f"{shard.prefix.name}.parquet"
     origin = {"shard_hash": shard.info.shard_hash, **origin}
-    if is_grouped(path, origin):
+    if follows_from(path, origin):
         return
     parts = [np.empty(0, np.int32), *(grouper.assign(*block) for block in row_blocks(shard))]
     write_groups(path, Groups(shard.sequence_ids, np.concatenate(parts)), origin)

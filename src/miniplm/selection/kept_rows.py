@@ -48,7 +48,7 @@ def read_kept_rows(prefix: Path, selection_folder: Path) -> KeptRows:
     """
     sidecar = ColumnFile(prefix.with_suffix(".parquet"))
     sequence_ids = sidecar.sequence_ids()
-    domain = sidecar.table(["domain"])["domain"].unify_dictionaries().combine_chunks()
+    domains, domain_numbers = sidecar.categories("domain")
     selection = selection_folder / f"{prefix.name}.parquet"
     shard_hash = shard_info(sidecar).shard_hash
     return KeptRows(
@@ -56,8 +56,8 @@ def read_kept_rows(prefix: Path, selection_folder: Path) -> KeptRows:
         sequence_ids=sequence_ids,
         num_tokens=sidecar.array("num_tokens").astype(np.int64),
         num_bytes=sidecar.array("num_bytes").astype(np.int64),
-        domains=domain.dictionary.to_pylist(),
-        domain_numbers=domain.indices.to_numpy().astype(np.int64),
+        domains=domains,
+        domain_numbers=domain_numbers.astype(np.int64),
         copies=_copies(selection, shard_hash, sequence_ids),
     )
 

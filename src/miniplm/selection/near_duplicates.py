@@ -19,12 +19,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from miniplm.data.parquet import ID_COLUMN, ColumnFile, write_parquet
+from miniplm.data.parquet import ID_COLUMN, ColumnFile, follows_from, write_parquet
 from miniplm.data.shards import Shard, open_shards
 from miniplm.manifest import Outcome, fingerprint
 from miniplm.runtime.executors import Executor, threads
 from miniplm.runtime.progress import progress
-from miniplm.selection.cluster_tables import Clusters, is_clustered, write_clusters
+from miniplm.selection.cluster_tables import Clusters, write_clusters
 from miniplm.selection.clustering import Clustering, find_clusters
 from miniplm.selection.duplicate_facts import duplicate_facts
 from miniplm.selection.duplicates_config import NearDuplicatesConfig
@@ -104,7 +104,7 @@ def _write_bands(config: NearDuplicatesConfig, folder: Path, shard: Shard) -> No
         "bands": asdict(config.bands),
         "algorithm": algorithm(),
     }
-    if is_clustered(path, origin):
+    if follows_from(path, origin):
         return
     hashes_RB = np.empty((len(shard), config.bands.num_bands), dtype=np.uint64, order="F")
     done = 0
@@ -134,7 +134,7 @@ def _write_clusters(
             "shards": together,
             "config": of_config,
         }
-        if is_clustered(path, origin):
+        if follows_from(path, origin):
             continue
         ids = ColumnFile(shard.prefix.with_suffix(".parquet")).sequence_ids()
         clusters = ids.copy()

@@ -88,7 +88,7 @@ def find_scored_run(run_dir: Path, selection: str | None = None) -> ScoredRun:
 
 def _scored_shards(run_dir: Path) -> Path:
     """The candidates' token shards: those that near-duplicates were left out of, if they were."""
-    folders = [run_dir / "duplicates" / "shards", run_dir / "tokenize" / "candidates"]
+    folders = [run_dir / "distinct" / "shards", run_dir / "tokenize" / "candidates"]
     scored = {
         score_info(ColumnFile(path)).shard_hash for path in run_dir.glob("score/*/data_0.parquet")
     }

@@ -72,14 +72,6 @@ def write_selection(
     write_parquet(path, table, origin, repetitive=list(extra))
 
 
-def is_selected(path: Path, origin: dict[str, Any]) -> bool:
-    """Whether the file is there and follows from exactly this."""
-    try:
-        return path.exists() and ColumnFile(path).metadata == origin
-    except ArtefactError:
-        return False
-
-
 def read_selection(path: Path, shard_hash: str) -> Selected:
     """The kept rows of a shard.
 

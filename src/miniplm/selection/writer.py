@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from miniplm.data.parquet import follows_from
 from miniplm.data.shards import count_rows
 from miniplm.runtime.buffers import Buffers
 from miniplm.selection.candidates import Candidates, Labels, ScoredBlock
@@ -15,7 +16,7 @@ from miniplm.selection.choice import Choice, Kept
 from miniplm.selection.config import SelectionConfig
 from miniplm.selection.sample import SampledRows, write_sample
 from miniplm.selection.scores import ROLES, OpenShard, ScoredShard
-from miniplm.selection.tables import EXTRA_FIELDS, is_selected, write_selection
+from miniplm.selection.tables import EXTRA_FIELDS, write_selection
 from miniplm.selection.totals import Totals
 
 _BUFFERS = Buffers()
@@ -75,7 +76,7 @@ class Writer:
             groups += [_totals(block.labels, block, kept)] if self._by_group else []
             samples.append(SampledRows.of(rows, shard.name, self._candidates.num_rows))
         path, origin = self._folder / f"{shard.name}.parquet", self._origin(files)
-        if not is_selected(path, origin):
+        if not follows_from(path, origin):
             write_selection(path, *columns.all(), origin)
         return Written(Totals.total(totals), Totals.total(groups) if groups else None), samples
 
