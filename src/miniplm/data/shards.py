@@ -275,6 +275,28 @@ def scored_hash(shard: Shard) -> str:
     return str(taken_from or shard.info.shard_hash)
 
 
+def open_table_of(path: Path, shard_hash: str, mistaken: str, remedy: str) -> ColumnFile:
+    """A table that names the token shard it is of (`shard_hash`), opened.
+
+    Args:
+        path: Of the table.
+        shard_hash: Of the shard it has to be of.
+        mistaken: What it does to another one, such as `selects from`.
+        remedy: What to do then.
+
+    Raises:
+        ArtefactError: The table is missing or damaged, or of another shard.
+    """
+    file = ColumnFile(path)
+    found = str(file.metadata.get("shard_hash"))
+    if found != shard_hash:
+        raise ArtefactError(
+            f"{path}: {mistaken} another token shard (hash {found[:12]}, expected "
+            f"{shard_hash[:12]}). {remedy}"
+        )
+    return file
+
+
 def shard_prefixes(folder: Path) -> list[Path]:
     """Prefixes of the shards in a folder, in the order of their numbers.
 

@@ -14,8 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from miniplm.data.parquet import ColumnFile, write_parquet
-from miniplm.data.shards import shard_info, shard_prefixes
-from miniplm.errors import ArtefactError
+from miniplm.data.shards import open_table_of, shard_info, shard_prefixes
 from miniplm.manifest import Outcome
 from miniplm.runtime.executors import Executor, threads
 from miniplm.selection.tables import write_selection
@@ -53,13 +52,9 @@ def read_clusters(path: Path, shard_hash: str) -> Clusters:
     Raises:
         ArtefactError: The file is missing or damaged, or belongs to another shard.
     """
-    file = ColumnFile(path)
-    found = str(file.metadata.get("shard_hash"))
-    if found != shard_hash:
-        raise ArtefactError(
-            f"{path}: holds clusters of another token shard (hash {found[:12]}, expected "
-            f"{shard_hash[:12]}). Look for near-duplicates in these shards again."
-        )
+    file = open_table_of(
+        path, shard_hash, "holds clusters of", "Look for near-duplicates in these shards again."
+    )
     return Clusters(file.sequence_ids(), file.array("cluster"))
 
 

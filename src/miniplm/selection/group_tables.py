@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from miniplm.data.parquet import ColumnFile, write_parquet
-from miniplm.errors import ArtefactError
+from miniplm.data.parquet import write_parquet
+from miniplm.data.shards import open_table_of
 
 GROUP_SCHEMA = pa.schema(
     [
@@ -59,11 +59,5 @@ def read_groups(path: Path, shard_hash: str) -> Groups:
     Raises:
         ArtefactError: The file is missing or damaged, or belongs to another shard.
     """
-    file = ColumnFile(path)
-    found = str(file.metadata.get("shard_hash"))
-    if found != shard_hash:
-        raise ArtefactError(
-            f"{path}: holds groups of another token shard (hash {found[:12]}, expected "
-            f"{shard_hash[:12]}). Group these shards again."
-        )
+    file = open_table_of(path, shard_hash, "holds groups of", "Group these shards again.")
     return Groups(file.sequence_ids(), file.array("group"))

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from miniplm.data.parquet import ColumnFile, write_parquet
-from miniplm.errors import ArtefactError
+from miniplm.data.parquet import write_parquet
+from miniplm.data.shards import open_table_of
 
 SELECTION_SCHEMA = pa.schema(
     [
@@ -78,13 +78,7 @@ def read_selection(path: Path, shard_hash: str) -> Selected:
     Raises:
         ArtefactError: The file is missing or damaged, or belongs to another shard.
     """
-    file = ColumnFile(path)
-    found = str(file.metadata.get("shard_hash"))
-    if found != shard_hash:
-        raise ArtefactError(
-            f"{path}: selects from another token shard (hash {found[:12]}, expected "
-            f"{shard_hash[:12]}). Select from these shards again."
-        )
+    file = open_table_of(path, shard_hash, "selects from", "Select from these shards again.")
     with path.open("rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
     names = [field.name for field in EXTRA_FIELDS if field.name in file.names]
