@@ -65,7 +65,7 @@ class Comparison:
             >>> Comparison(by="teacher").ranked_in_words
             'the whole corpus by the teacher alone'
         """
-        return _WHERE[self.within] + _BY[self.by]
+        return _WHERE.get(self.within, self.within) + _BY.get(self.by, self.by)
 
 
 @dataclass(frozen=True)
