@@ -162,7 +162,7 @@ def _study(run_dir: Path, inputs: ProxyInputs, truth: Truth, head: str, by_domai
     if head == "linear":
         fitted, held_out = fit_proxy(inputs, "token")
         predict = fitted.predict
-        estimates = [held_out.agreement(), held_out.agreement(within_domains=True)]
+        estimates = [held_out.ranked(within_domains=inside).agreement() for inside in (False, True)]
         found = f"penalty {fitted.penalty:g}"
     else:
         predict, estimates, found = _other_head(inputs, head), [], ""

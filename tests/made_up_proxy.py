@@ -8,7 +8,7 @@ from miniplm.scoring.proxy_bar import Comparison, Judgement
 
 def judgement(agreement=0.878, ratio=0.5, *, within=False, allowed=False):
     return Judgement(
-        Comparison(ratio, "per_token", within),
+        Comparison(ratio, "per_token", "domain" if within else "corpus"),
         Estimate(agreement, agreement - 0.03, agreement + 0.02),
         by_chance=ratio,
         bar=0.5 if within else 0.7,

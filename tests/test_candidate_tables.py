@@ -13,7 +13,7 @@ from miniplm.planning import make_plan
 from miniplm.recipe import make_recipe
 from miniplm.road.road import Road
 from miniplm.selection.cluster_tables import read_clusters
-from miniplm.selection.score_frames import find_scored_run
+from miniplm.selection.scored_run import find_scored_run
 from miniplm.selection.selector import select_sequences
 from miniplm.selection.tables import read_selection
 

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from conftest import tiny_recipe, write_rows
 from miniplm.cli import main
+from miniplm.data.parquet import ColumnFile
 from miniplm.data.shards import Shard, open_shards
 from miniplm.data.tokenizer import load_tokenizer, train_tokenizer
 from miniplm.errors import ArtefactError, ConfigError, StageNotReadyError
@@ -17,9 +18,11 @@ from miniplm.report.inspection_text import shown_lines
 from miniplm.scoring.tables import ScoreInfo, write_scores
 from miniplm.selection.config import SelectionConfig
 from miniplm.selection.inspection import QUANTILES, inspect_scores, nearest, only_domain
-from miniplm.selection.score_frames import find_scored_run, frames
+from miniplm.selection.score_frames import frames
 from miniplm.selection.score_query import collect, query
+from miniplm.selection.scored_run import find_scored_run
 from miniplm.selection.selector import select_sequences
+from miniplm.selection.tables import write_selection
 from miniplm.stage_runner import run_stage
 
 NUM_ROWS = 90
@@ -38,7 +41,7 @@ def losses(role):
     return generator.uniform(1, 3, NUM_ROWS) + (role == "reference")
 
 
-def write_role(folder, shards, role, *, order=None, without=()):
+def write_role(folder, shards, role, *, order=None, without=(), model="m", **described):
     """Score tables of made-up losses; the fourth row has no target."""
     for shard in open_shards(shards):
         if shard.prefix.name in without:
@@ -53,7 +56,7 @@ def write_role(folder, shards, role, *, order=None, without=()):
                 "num_bytes": 3 * num_tokens.astype(np.int64),
             }
         )
-        info = ScoreInfo(role, "0", "float32", shard.info.shard_hash)
+        info = ScoreInfo(model, "0", "float32", shard.info.shard_hash, **described)
         write_scores(folder / f"{shard.prefix.name}.parquet", table, info)
 
 
@@ -215,7 +218,7 @@ def test_queries_that_cannot_be_answered_name_the_columns(run, sql):
 def test_a_run_without_a_selection(run):
     result = inspect(run)
     assert result.exit_code == 0, result.output
-    assert "no selection is complete" in result.output
+    assert "no selection of these scores is complete" in result.output
     assert "difference score" in result.output
     assert list(frames(find_scored_run(run))) == ["scores"]
 
@@ -272,8 +275,78 @@ def test_files_of_other_shards_are_refused(run):
         scores_of(run)
     for role in ("teacher", "reference"):
         write_role(run / "score" / role, run / "tokenize/candidates", role)
-    with pytest.raises(ArtefactError, match="selects from another token shard"):
-        scores_of(run)
+    with pytest.raises(ArtefactError, match="selects from other token shards or scores"):
+        scores_of(run, "refined")
+
+
+def test_a_run_that_is_scored_again_shows_its_new_scores(run):
+    """Older selections, and the scores of the role whose turn has not come, are left out."""
+    select(run, "old")
+    rows = [Shard(run / "tokenize/candidates/data_0").row(i)[1:] for i in range(40)]
+    rows += [Shard(run / "tokenize/candidates/data_1").row(i) for i in range(40)]
+    shards = write_rows(run / "tokenize/candidates", rows, per_shard=40, vocab_size=300)
+    shards.joinpath("data_2.idx").unlink()
+    for path in (run / "score/teacher").iterdir():
+        path.unlink()
+    write_role(run / "score/teacher", shards, "teacher", without=("data_0",))
+    result = inspect(run)
+    assert result.exit_code == 0, result.output
+    for old in ("selection 'old'", "the reference's scores"):
+        assert f"left out, being of other shards or scores than these: {old}" in result.output
+    assert "80 candidates, 80 without a difference score" in result.output
+    write_role(run / "score/teacher", shards, "teacher")
+    write_role(run / "score/reference", shards, "reference")
+    select(run, "z-new")
+    found = find_scored_run(run)
+    assert (found.selection, found.left_out) == ("z-new", ("selection 'old'",))
+    assert json.loads(inspect(run, "--json").output)["left_out"] == ["selection 'old'"]
+    assert "selection 'old'" in inspect(run, "--sql", "select count(*) as n from kept").output
+
+
+def test_a_selection_of_scores_that_were_made_again_is_left_out(run):
+    select(run)
+    write_role(run / "score/teacher", run / "tokenize/candidates", "teacher", model="another")
+    assert find_scored_run(run).left_out == ("selection 'refined'",)
+    with pytest.raises(ArtefactError, match="or leave out --selection"):
+        find_scored_run(run, "refined")
+
+
+def test_scores_in_tokens_of_a_models_own_are_shown_per_byte(run):
+    own = {"tokenizer": "abc", "normalization": "per_byte"}
+    write_role(run / "score/teacher", run / "tokenize/candidates", "teacher", **own)
+    assert "losses in nats per byte" in inspect(run).output
+    table = collect(scores_of(run)).sort("sequence_id")
+    np.testing.assert_allclose(table["teacher"][:3], losses("teacher")[:3] / 3)
+    np.testing.assert_allclose(table["reference"][:3], losses("reference")[:3] / 3)
+
+
+def test_tables_that_cannot_be_compared_as_a_selection_does_are_refused(run):
+    select(run)
+    found = find_scored_run(run)
+    own = {"tokenizer": "abc", "normalization": "per_byte"}
+    write_role(run / "score/teacher", run / "tokenize/candidates", "teacher", **own)
+    with pytest.raises(ArtefactError, match="Set normalization: per_byte"):
+        frames(found)
+
+
+def kept_tables(run, columns_by_shard):
+    """Selections of shards, written again with some columns and, if there are any, one row."""
+    for number, columns in enumerate(columns_by_shard):
+        path = run / f"select/refined/data_{number}.parquet"
+        extra = {name: np.full(1, 2) for name in columns or []}
+        ids = np.array([] if columns is None else [40 * number], np.int64)
+        write_selection(path, ids, ids.astype(np.float32), extra, ColumnFile(path).metadata)
+
+
+def test_a_shard_of_which_nothing_is_kept_may_lack_columns(run):
+    select(run)
+    kept_tables(run, [None, ["repeats"], ["repeats"]])
+    sql = "select count(*) as n, sum(repeats) as drawn from kept"
+    answer = query(frames(find_scored_run(run)), sql, None)
+    assert answer.to_dicts() == [{"n": 2, "drawn": 4}]
+    kept_tables(run, [[], ["repeats"], ["repeats"]])
+    with pytest.raises(ArtefactError, match="unlike columns"):
+        frames(find_scored_run(run))
 
 
 def test_examples_are_printed_with_their_text(run):

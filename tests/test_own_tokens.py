@@ -1,10 +1,15 @@
 """A teacher and a reference with different tokenizers score the same text."""
 
+from dataclasses import replace
+
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from conftest import sentences, tiny_model, tiny_recipe, write_rows
+from made_up_candidates import Row, select, write_candidates
+from miniplm.data.parquet import ColumnFile
 from miniplm.data.shards import open_shards
 from miniplm.data.tokenizer import load_tokenizer, token_table, train_tokenizer
 from miniplm.errors import ArtefactError, ConfigError, ModelError
@@ -15,7 +20,7 @@ from miniplm.scoring.config import ScoringConfig
 from miniplm.scoring.reencoding import OwnTokens, windows
 from miniplm.scoring.scorer import score_shards
 from miniplm.scoring.scoring_model import ScoringModel
-from miniplm.scoring.tables import read_score_info, read_scores
+from miniplm.scoring.tables import read_score_info, read_scores, write_scores
 from miniplm.selection.scores import scored_shards
 
 CONFIG = ScoringConfig(dtype="float32")
@@ -292,6 +297,58 @@ def test_a_proxy_over_tables_of_different_tokenizers(corpus_folder, tmp_path, re
     info = read_score_info(tmp_path / "run/score/teacher/data_0.parquet")
     assert info.normalization == "per_byte"
     assert manifests["select/refined"].counts["kept"] > 10
+    counted = kept = 0
+    for path in sorted((tmp_path / "run/select/refined").glob("data_*.parquet")):
+        of_run = ColumnFile(tmp_path / "run/score/reference" / path.name)
+        there = np.isin(of_run.sequence_ids(), ColumnFile(path).sequence_ids())
+        kept += int(there.sum())
+        counted += int(of_run.array("num_tokens")[there].sum())
+    assert kept == manifests["select/refined"].counts["kept"]
+    assert counted == manifests["select/refined"].num_tokens
+
+
+def count_own_tokens(folder, role, *, tokenizer="abc"):
+    """Score tables again as of a model whose tokens are four times as long as the run's."""
+    for path in (folder / role).iterdir():
+        table = read_scores(path, read_score_info(path).shard_hash).drop_columns("mean_log_prob")
+        place, counted = table.column_names.index("num_tokens"), table["num_tokens"].to_numpy()
+        table = table.set_column(place, "num_tokens", pa.array(counted // 4))
+        own = {"tokenizer": tokenizer, "normalization": "per_byte"}
+        write_scores(path, table, replace(read_score_info(path), **own))
+
+
+BUDGET = {"policy": "token_budget", "tokens": 400, "normalization": "per_byte"}
+ROWS = [Row(i, -1.0 - (7 * i % 100) / 100, -3.0, 12 + 8 * (i % 2), "books") for i in range(100)]
+
+
+@pytest.mark.parametrize("own", [("teacher",), ("reference",), ("teacher", "reference")])
+def test_budgets_and_lengths_are_in_tokens_of_the_run(own, tmp_path):
+    write_candidates(tmp_path, ROWS, 3)
+    expected, kept = select(tmp_path, ROWS, **BUDGET)
+    _, by_length = select(
+        tmp_path, ROWS, policy="top_ratio", calibration="zscore", normalization="per_byte"
+    )
+    for role in own:
+        count_own_tokens(tmp_path, role)
+    outcome, again = select(tmp_path, ROWS, **BUDGET)
+    assert 380 < outcome.num_tokens == expected.num_tokens <= 400
+    assert again.equals(kept)
+    assert outcome.facts == expected.facts
+    found, again = select(
+        tmp_path, ROWS, policy="top_ratio", calibration="zscore", normalization="per_byte"
+    )
+    assert again.equals(by_length)
+    assert 12 <= found.facts["calibration"]["length_edges"][0] <= 20
+
+
+def test_predicted_counts_of_the_other_models_tokens_are_not_taken(tmp_path):
+    """Teacher with the run's tokens, reference with its own: predicted rows have the latter."""
+    write_candidates(tmp_path, ROWS, 1)
+    expected, _ = select(tmp_path, ROWS, **BUDGET)
+    count_own_tokens(tmp_path, "reference")
+    count_own_tokens(tmp_path, "teacher", tokenizer="run")
+    outcome, _ = select(tmp_path, ROWS, **BUDGET)
+    assert outcome.num_tokens == expected.num_tokens
 
 
 FAULTS = [

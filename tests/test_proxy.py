@@ -14,7 +14,7 @@ from miniplm.data.loader import SequenceStore
 from miniplm.data.parquet import ColumnFile
 from miniplm.data.shards import open_shards
 from miniplm.errors import ArtefactError
-from miniplm.scoring import agreement
+from miniplm.scoring import agreement, proxy_bar
 from miniplm.scoring.agreement import (
     agreement_by_chance,
     agreement_within,
@@ -38,6 +38,7 @@ from miniplm.scoring.scoring_model import ScoringModel
 from miniplm.scoring.tables import SCORE_SCHEMA, read_score_info, read_scores, states_of
 from miniplm.selection import predicted
 from miniplm.selection.config import SelectionConfig
+from miniplm.selection.predicted import require_to_select
 from miniplm.selection.scores import scored_shards
 from miniplm.training.scores import ScoreTables
 
@@ -90,7 +91,7 @@ def test_chance_is_counted_as_it_is_in_small_groups():
 
 
 def test_examples_in_docstrings_hold():
-    for module in (agreement, predicted):
+    for module in (agreement, predicted, proxy_bar):
         failed, tried = doctest.testmod(module)
         assert failed == 0
         assert tried > 0
@@ -101,10 +102,25 @@ def test_examples_in_docstrings_hold():
     [
         ({}, Comparison(0.5, "per_token")),
         ({"normalization": "per_byte", "ratio": 0.1}, Comparison(0.1, "per_byte")),
-        ({"policy": "quota", "ratio": 0.2}, Comparison(0.2, "per_token", within_domains=True)),
+        ({"policy": "quota", "ratio": 0.2}, Comparison(0.2, "per_token", "domain")),
         ({"policy": "token_budget", "tokens": 9}, Comparison(0.5, "per_token")),
         ({"policy": "threshold", "min_score": 0.0}, Comparison(0.5, "per_token")),
-        ({"policy": "teacher_only", "ratio": 0.3}, Comparison(0.3, "per_token")),
+        ({"within": "group"}, Comparison(0.5, "per_token", "group")),
+        ({"policy": "quota", "within": "group"}, Comparison(0.5, "per_token", "group")),
+        (
+            {"policy": "teacher_only", "ratio": 0.3},
+            Comparison(0.3, "per_token", by="teacher"),
+        ),
+        ({"calibration": "residual"}, Comparison(0.5, "per_token", by="residual")),
+        ({"calibration": "zscore"}, Comparison(0.5, "per_token", "domain", "zscore")),
+        (
+            {"calibration": "zscore", "within": "group"},
+            Comparison(0.5, "per_token", "group", "zscore"),
+        ),
+        (
+            {"policy": "quota", "calibration": "zscore", "floor": 0.1},
+            Comparison(0.5, "per_token", "domain", "zscore"),
+        ),
         ({"policy": "reference_only"}, None),
     ],
 )
@@ -267,7 +283,11 @@ def test_what_tables_and_manifest_say_of_the_proxy(scored, tmp_path):
     facts, held_out = outcome.facts["proxy"], HeldOut.read(tmp_path / "scores" / HELD_OUT_NAME)
     assert info.proxy["features"] == "hidden"
     assert (info.proxy["teacher"], info.proxy["reference"]) == ("t", "r")
-    assert info.proxy["agreement"] == facts["agreement"]["value"] == held_out.agreement().value
+    assert (
+        info.proxy["agreement"]
+        == facts["agreement"]["value"]
+        == held_out.ranked().agreement().value
+    )
     assert facts["held_out"] == len(held_out.true_R) == info.proxy["held_out"]
     assert sum(domain["held_out"] for domain in facts["domains"].values()) == facts["held_out"]
     choice = SampleChoice(0.4, 5, 0.2)
@@ -275,6 +295,8 @@ def test_what_tables_and_manifest_say_of_the_proxy(scored, tmp_path):
     true, reference = tables(scored, scored / "teacher"), tables(scored, scored / "reference")
     gain = true["mean_log_prob"].to_numpy() - reference["mean_log_prob"].to_numpy()
     np.testing.assert_allclose(held_out.true_R, gain[held_out.sequence_ids], atol=1e-4)
+    by_reference = reference["mean_log_prob"].to_numpy()[held_out.sequence_ids]
+    np.testing.assert_allclose(held_out.reference_R, by_reference, rtol=1e-12)
     flops = facts["flops"]
     assert outcome.flops == flops["teacher"] + flops["head"]
     assert 0.25 < flops["teacher"] / flops["teacher_on_everything"] < 0.55
@@ -384,35 +406,34 @@ def test_selecting_is_refused_under_the_bar_and_allowed_when_told_so(tmp_path, c
         r"top 50% of the whole corpus, .* kappa 0.6\d, the bar 0.95 \(scoring.proxy.min_kappa\)"
     )
     with pytest.raises(ArtefactError, match=refusal + ".*Raise scoring.proxy.share"):
-        require_agreement(tmp_path, proxy, Comparison())
+        require_agreement(tmp_path, proxy)
     with pytest.raises(ArtefactError, match=r"inside each domain.*min_kappa_within"):
-        require_agreement(tmp_path, ProxyConfig(), Comparison(within_domains=True))
+        require_to_select(tmp_path, ProxyConfig(), SelectionConfig(within="domain"), None)
     easy = ProxyConfig(min_kappa=0.5)  # as it is across domains
-    require_agreement(tmp_path, easy, Comparison())
+    require_agreement(tmp_path, easy)
     assert "rank too unlike" not in caplog.text
     allowed = ProxyConfig(min_kappa=0.95, allow_low_agreement=True)
-    require_agreement(tmp_path, allowed, Comparison())
+    require_agreement(tmp_path, allowed)
     assert "rank too unlike" in caplog.text
 
 
 def test_across_and_inside_domains_have_bars_of_their_own():
     rows, proxy = held_out(noise=1.0), ProxyConfig()
-    inside = judge(rows, proxy, Comparison(within_domains=True))
-    across = judge(rows, proxy, Comparison())
+    inside = judge(rows.ranked(within_domains=True), proxy, Comparison(within="domain"))
+    across = judge(rows.ranked(), proxy, Comparison())
     assert (across.bar, inside.bar) == (0.7, 0.5)
     assert 0.4 < inside.kappa.value < 0.6 < across.kappa.value
     assert inside.agreement.value == pytest.approx((1 + inside.kappa.value) / 2, abs=0.001)
     easier = ProxyConfig(min_kappa_within_domains=0.4)
-    assert judge(rows, easier, Comparison(within_domains=True)).passes
+    assert judge(rows.ranked(within_domains=True), easier, inside.comparison).passes
     assert [
-        (found.comparison.ratio, found.comparison.within_domains)
-        for found in shown_judgements(rows, proxy)
-    ] == [(0.5, False), (0.5, True), (0.25, False), (0.25, True)]
+        (found.comparison.ratio, found.comparison.within) for found in shown_judgements(rows, proxy)
+    ] == [(0.5, "corpus"), (0.5, "domain"), (0.25, "corpus"), (0.25, "domain")]
 
 
 def test_a_few_rows_that_agree_by_luck_do_not_pass():
     few = dataclasses.replace(held_out(noise=0, size=10), true_R=LUCKY, predicted_R=np.arange(10.0))
-    found = judge(few, ProxyConfig(min_kappa=0), Comparison())
+    found = judge(few.ranked(), ProxyConfig(min_kappa=0), Comparison())
     assert found.kappa.value == pytest.approx(0.6)
     assert found.kappa.low <= 0
     assert not found.passes

@@ -42,6 +42,22 @@ def test_selecting_by_poor_predictions_is_refused_and_the_scores_are_kept(
     assert "which scoring.proxy.allow_low_agreement let through" in page
 
 
+def test_selecting_by_group_is_judged_inside_the_groups_of_the_run(corpus_folder, tmp_path, caplog):
+    content = tiny_recipe(corpus_folder, tmp_path / "run")
+    content["scoring"] = {"dtype": "float32", "proxy": {"share": 0.6, "features": "hidden"}}
+    proxy = content["scoring"]["proxy"]
+    content |= {"students": {}, "grouping": {"num_groups": 2, "num_components": 4}}
+    content["selections"] = {"refined": {"within": "group"}}
+    proxy["min_kappa_within_domains"] = 1.0
+    with pytest.raises(ArtefactError, match=r"top 50% inside each group.*min_kappa_within_domains"):
+        run(make_recipe(content, "groups"))
+    proxy["allow_low_agreement"] = True
+    run(make_recipe(content, "groups"))
+    assert "top 50% inside each group" in caplog.text
+    page = (tmp_path / "run/report/index.html").read_text()
+    assert "<td>inside each group</td>" in page
+
+
 def specs(recipe):
     return {step.name: step.spec.fingerprint for step in Road(recipe).steps}
 

@@ -138,7 +138,8 @@ def test_what_the_score_stage_left_is_read_and_judged_as_each_selection_asks(tmp
     assert (read.num_sequences, read.num_scored, read.num_held_out) == (900, 90, 300)
     assert (read.flops, read.flops_in_full) == (7.0, 24.0)
     assert read.spearman.value == pytest.approx(1)
-    inside = judge(rows, proxy, Comparison(0.2, "per_token", within_domains=True))
+    ranked = rows.ranked("per_token", within_domains=True)
+    inside = judge(ranked, proxy, Comparison(0.2, "per_token", "domain"))
     assert read.selections == {"inside": inside, "chance": None}
     assert inside.kappa.value == 1
     assert [row.domain for row in read.domains] == ["a", "b", "c"]

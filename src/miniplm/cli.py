@@ -246,7 +246,9 @@ def push(
 
 @main.command(name="inspect")
 @click.argument("recipe_or_run_dir", type=click.Path(path_type=Path))
-@click.option("--selection", help="Selection to look at (default: the first complete one).")
+@click.option(
+    "--selection", help="Selection to look at (default: the first complete one of these scores)."
+)
 @click.option("--domain", help="Only sequences of this domain.")
 @click.option("--near", type=float, help="Show the sequences whose score is nearest to this.")
 @click.option(

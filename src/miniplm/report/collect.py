@@ -85,7 +85,10 @@ def _predicted(record: RunRecord) -> PredictedScores | None:
     if run.proxy is None:
         return None
     scores = record.manifests["score/teacher"]
-    return read_predicted(scores, run.run_dir / "score/teacher", run.proxy, run.selections)
+    folder = run.run_dir
+    return read_predicted(
+        scores, folder / "score/teacher", run.proxy, run.selections, folder / "group"
+    )
 
 
 def _equal_loss(

@@ -1,6 +1,7 @@
 """The work of `miniplm inspect`: look into a run's folder and print."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +11,9 @@ from miniplm.data.tokenization import TOKENIZER_FOLDER
 from miniplm.report import inspection_text as texts
 from miniplm.report.row_examples import RowExample, read_examples
 from miniplm.selection.inspection import Inspection, inspect_scores, nearest, only_domain
-from miniplm.selection.score_frames import ScoredRun, find_scored_run, frames
+from miniplm.selection.score_frames import frames
 from miniplm.selection.score_query import query
+from miniplm.selection.scored_run import ScoredRun, find_scored_run
 
 _SHOWN_ROWS = 50
 _TEXT_LINES = 8
@@ -24,7 +26,7 @@ class Question:
     """What is asked of a run.
 
     Args:
-        selection: Name of the selection to look at; None: the first that is complete.
+        selection: Name of the selection to look at; None: the first that is complete and fits.
         domain: Only rows of this domain.
         near: Show rows with a difference score near this.
         examples: How many of them; without `near`, near the threshold or the median.
@@ -46,7 +48,7 @@ def inspect_run(run_dir: Path, question: Question, console: Console) -> None:
     Raises:
         StageNotReadyError: It holds no scores yet.
         ConfigError: There is no such selection or domain, or the query cannot be answered.
-        ArtefactError: A file is damaged, or belongs to other shards.
+        ArtefactError: A file is damaged, or what is asked for belongs to other shards.
     """
     run = find_scored_run(run_dir, question.selection)
     if question.sql is not None:
@@ -69,6 +71,11 @@ def inspect_run(run_dir: Path, question: Question, console: Console) -> None:
         _print(run, found, examples, console)
 
 
+def _print_lines(lines: Iterable[str], console: Console) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
+
+
 def _centre(run: ScoredRun, found: Inspection) -> float | None:
     """Where a little decides: the threshold, or the median of the scores."""
     threshold = run.manifest.facts.get("threshold") if run.manifest else None
@@ -76,8 +83,8 @@ def _centre(run: ScoredRun, found: Inspection) -> float | None:
 
 
 def _print(run: ScoredRun, found: Inspection, examples: list[RowExample], console: Console) -> None:
-    for line in texts.summary_lines(run, found):
-        console.print(line, markup=False, highlight=False)
+    _print_lines(texts.left_out_lines(run), console)
+    _print_lines(texts.summary_lines(run, found), console)
     console.print(texts.quantile_table(run, found))
     console.print(texts.domain_table(found))
     width = min(console.width, _TEXT_WIDTH)
@@ -90,6 +97,7 @@ def _answer(run: ScoredRun, sql: str, as_json: bool, console: Console) -> None:
     if as_json:
         _print_json(texts.answer_json(answer), console)
     else:
+        _print_lines(texts.left_out_lines(run), console)
         console.print(texts.answer_table(answer.head(_SHOWN_ROWS)))
         if len(answer) > _SHOWN_ROWS:
             console.print(f"the first {_SHOWN_ROWS} rows; add LIMIT, or --json for all")

@@ -11,8 +11,8 @@ from rich.text import Text
 from miniplm.report import formats
 from miniplm.report.row_examples import RowExample
 from miniplm.selection.inspection import MEASURES, QUANTILES, DomainFigures, Inspection
-from miniplm.selection.score_frames import ScoredRun
 from miniplm.selection.score_query import as_rows
+from miniplm.selection.scored_run import ScoredRun
 
 _UNITS = {"per_token": "nats per token", "per_byte": "nats per byte", "sum": "nats"}
 _MEASURES = {
@@ -31,7 +31,7 @@ def summary_lines(run: ScoredRun, found: Inspection) -> Iterator[str]:
     scored = f", {formats.count(unscored)} without a difference score" if unscored else ""
     yield f"{formats.count(found.num_sequences)} candidates{scored}"
     if run.selection is None or found.num_kept is None:
-        yield "no selection is complete"
+        yield "no selection of these scores is complete"
     else:
         share = found.num_kept / max(1, found.num_sequences)
         yield (
@@ -41,6 +41,12 @@ def summary_lines(run: ScoredRun, found: Inspection) -> Iterator[str]:
     if found.variance_between_domains is not None and len(found.domains) > 1:
         share = found.variance_between_domains
         yield f"{formats.percent(share)} of the score's variance lies between domains"
+
+
+def left_out_lines(run: ScoredRun) -> Iterator[str]:
+    """What is there and not looked at."""
+    for name in run.left_out:
+        yield f"left out, being of other shards or scores than these: {name}"
 
 
 def quantile_table(run: ScoredRun, found: Inspection) -> Table:
@@ -164,6 +170,7 @@ def as_json(run: ScoredRun, found: Inspection, examples: Sequence[RowExample]) -
     return {
         "selection": run.selection,
         "normalization": run.normalization,
+        "left_out": run.left_out,
         "num_sequences": found.num_sequences,
         "num_scored": found.num_scored,
         "num_kept": found.num_kept,

@@ -68,7 +68,7 @@ def agreement_row(found: Judgement) -> AgreementRow:
     value = formats.percent(found.agreement.value)
     return AgreementRow(
         found=found,
-        ranked="inside each domain" if found.comparison.within_domains else "the whole corpus",
+        ranked=found.comparison.ranked_in_words,
         bar=minis.share_bar(found.agreement.value, found.by_chance, f"agreement {value}"),
         interval=_interval(found.agreement),
         outcome=_outcome(found),

@@ -7,12 +7,12 @@ from typing import Any
 
 from miniplm.manifest import Manifest
 from miniplm.scoring.agreement import Estimate
-from miniplm.scoring.proxy_bar import Judgement, judge, shown_judgements
+from miniplm.scoring.proxy_bar import Judgement, shown_judgements
 from miniplm.scoring.proxy_config import ProxyConfig
 from miniplm.scoring.proxy_held_out import HELD_OUT_NAME, HeldOut
 from miniplm.scoring.proxy_words import flops_spent_and_in_full
 from miniplm.selection.config import SelectionConfig
-from miniplm.selection.predicted import comparison_for
+from miniplm.selection.predicted import judge_selection
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ def read_predicted(
     scores_folder: Path,
     proxy: ProxyConfig,
     selections: Mapping[str, SelectionConfig],
+    groups_folder: Path | None = None,
 ) -> PredictedScores:
     """From what the score stage left.
 
@@ -63,13 +64,13 @@ def read_predicted(
         scores_folder: Where they are.
         proxy: Has the bars.
         selections: By name.
+        groups_folder: Group tables, for selections that rank by groups.
 
     Raises:
-        ArtefactError: The held-out sequences are missing or damaged.
+        ArtefactError: The held-out sequences, or a group of theirs, are missing or damaged.
     """
     held_out, facts = HeldOut.read(scores_folder / HELD_OUT_NAME), manifest.facts["proxy"]
     flops, in_full = flops_spent_and_in_full(facts["flops"])
-    compared = {name: comparison_for(config) for name, config in selections.items()}
     return PredictedScores(
         features=facts["features"],
         num_sequences=manifest.counts["sequences"],
@@ -78,8 +79,8 @@ def read_predicted(
         spearman=Estimate(**facts["spearman"]),
         shown=shown_judgements(held_out, proxy),
         selections={
-            name: judge(held_out, proxy, comparison) if comparison else None
-            for name, comparison in compared.items()
+            name: judge_selection(held_out, proxy, config, groups_folder)
+            for name, config in selections.items()
         },
         domains=_domains(facts["domains"]),
         flops=flops,

@@ -66,7 +66,7 @@ class Corpora:
             from miniplm.selection.selector import select_sequences
 
             teacher, reference = self._scores["teacher"].folder, self._scores["reference"].folder
-            require_scores_to_select_by(recipe, teacher, config)
+            require_scores_to_select_by(recipe, teacher, config, tables)
             return select_sequences(
                 shards, teacher, reference, config, recipe.seed, folder, tables=tables
             )

@@ -8,9 +8,10 @@ from miniplm.manifest import Outcome, fingerprint
 from miniplm.recipe import Recipe
 from miniplm.road.models import Models, token_bytes
 from miniplm.road.step import Corpus
-from miniplm.scoring.proxy_bar import Comparison, require_agreement
+from miniplm.scoring.proxy_bar import require_agreement
 from miniplm.selection.config import SelectionConfig
-from miniplm.selection.predicted import comparison_for
+from miniplm.selection.predicted import require_to_select
+from miniplm.selection.row_tables import RowTables
 
 SAMPLES_FOLDER = "sampled_scores"
 """In the run's folder: the teacher's own scores where a proxy predicts the rest."""
@@ -88,20 +89,22 @@ def score_work(
     return predict if scoring.proxy and role == "teacher" else score
 
 
-def require_scores_to_select_by(recipe: Recipe, scores: Path, config: SelectionConfig) -> None:
+def require_scores_to_select_by(
+    recipe: Recipe, scores: Path, config: SelectionConfig, tables: RowTables
+) -> None:
     """Refuse a selection by predicted scores that would keep too many wrong sequences.
 
     Args:
         recipe: Has the bar, if there is a proxy.
         scores: Folder of the teacher's score tables.
         config: The selection.
+        tables: Those that it looks at.
 
     Raises:
         ArtefactError: The predicted scores rank too unlike the teacher's own.
     """
-    comparison = comparison_for(config)
-    if recipe.scoring.proxy is not None and comparison is not None:
-        require_agreement(scores, recipe.scoring.proxy, comparison)
+    if recipe.scoring.proxy is not None:
+        require_to_select(scores, recipe.scoring.proxy, config, tables.groups)
 
 
 def require_good_scores(recipe: Recipe, scores: Path, normalization: str) -> None:
@@ -116,4 +119,4 @@ def require_good_scores(recipe: Recipe, scores: Path, normalization: str) -> Non
         ArtefactError: They rank too unlike the teacher's own.
     """
     if recipe.scoring.proxy is not None:
-        require_agreement(scores, recipe.scoring.proxy, Comparison(normalization=normalization))
+        require_agreement(scores, recipe.scoring.proxy, normalization)

@@ -137,6 +137,7 @@ def fit_proxy(inputs: ProxyInputs, unit: str) -> tuple[Head, HeldOut]:
         num_tokens_R=measured.num_tokens_R,
         num_bytes_R=measured.num_bytes_R,
         unit=unit,
+        reference_R=measured.reference_R,
     )
     return head, held_out
 

@@ -31,8 +31,8 @@ class ProxyConfig(Config):
         0.5,
         ge=0,
         le=1,
-        description="the same for selections that rank within domains, where telling domains "
-        "apart is no help",
+        description="the same for selections that rank within domains or groups, where telling "
+        "these apart is no help",
     )
     allow_low_agreement: Annotated[bool, NOT_FINGERPRINTED] = Field(
         False, description="select all the same"

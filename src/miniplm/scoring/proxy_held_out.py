@@ -27,6 +27,37 @@ from miniplm.scoring.agreement import (
 HELD_OUT_NAME = "held_out.parquet"
 _SEED = 1
 
+Values = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """Held-out rows as something ranks them.
+
+    Args:
+        true_R: What they are ranked by where the teacher scored them.
+        predicted_R: What they are ranked by where it is predicted.
+        strata_R: Rows of one number are ranked against each other.
+    """
+
+    true_R: Values
+    predicted_R: Values
+    strata_R: NDArray[np.integer]
+
+    @property
+    def num_strata(self) -> int:
+        """Of which there are rows."""
+        return len(np.unique(self.strata_R))
+
+    def agreement(self, ratio: float = PAPER_RATIO) -> Estimate:
+        """Share of the true tops of all strata that is in the predicted ones."""
+        figure = partial(agreement_within, ratio=ratio)
+        return bootstrap(figure, [self.true_R, self.predicted_R, self.strata_R], _SEED)
+
+    def by_chance(self, ratio: float = PAPER_RATIO) -> float:
+        """What that would be, on average, for predictions that know nothing."""
+        return agreement_by_chance(self.strata_R, ratio)
+
 
 @dataclass(frozen=True)
 class HeldOut:
@@ -41,6 +72,8 @@ class HeldOut:
         num_tokens_R: Targets of the row.
         num_bytes_R: Bytes that they stand for.
         unit: `token` or `byte`: what differences are per.
+        reference_R: The reference's log-probabilities, nats per unit; None in files of older
+            versions, which lack them.
     """
 
     sequence_ids: NDArray[np.int64]
@@ -51,6 +84,7 @@ class HeldOut:
     num_tokens_R: NDArray[np.int32]
     num_bytes_R: NDArray[np.int64]
     unit: str
+    reference_R: NDArray[np.float64] | None = None
 
     def write(self, path: Path) -> None:
         """Write them as Parquet, atomically."""
@@ -64,6 +98,8 @@ class HeldOut:
             "num_tokens": pa.array(self.num_tokens_R),
             "num_bytes": pa.array(self.num_bytes_R),
         }
+        if self.reference_R is not None:
+            columns["reference"] = pa.array(self.reference_R)
         write_parquet(path, pa.table(columns), {"unit": self.unit})
 
     @classmethod
@@ -74,57 +110,57 @@ class HeldOut:
             ArtefactError: The file is missing or damaged.
         """
         file = ColumnFile(path)
-        domains = file.table(["domain"])["domain"].unify_dictionaries().combine_chunks()
+        domains, domain_numbers = file.categories("domain")
         return cls(
             file.array("sequence_id"),
-            tuple(domains.dictionary.to_pylist()),
-            domains.indices.to_numpy(),
+            tuple(domains),
+            domain_numbers,
             true_R=file.array("true"),
             predicted_R=file.array("predicted"),
             num_tokens_R=file.array("num_tokens"),
             num_bytes_R=file.array("num_bytes"),
             unit=file.metadata["unit"],
+            reference_R=file.array("reference") if "reference" in file.names else None,
         )
 
-    def scores(self, normalization: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """True and predicted differences by a normalization of `selection.difference`."""
+    def scores(self, normalization: str = "") -> tuple[Values, Values]:
+        """True and predicted differences by a normalization; by default per what was predicted."""
+        factor_R = self._factor(normalization)
+        return self.true_R * factor_R, self.predicted_R * factor_R
+
+    def reference(self, normalization: str) -> Values | None:
+        """The reference's log-probabilities by a normalization, where they were kept."""
+        return None if self.reference_R is None else self.reference_R * self._factor(normalization)
+
+    def _factor(self, normalization: str) -> Values:
+        """What figures per unit are to be multiplied by, for one of `selection.difference`."""
         units: dict[str, NDArray[np.integer]] = {
             "per_token": self.num_tokens_R,
             "per_byte": self.num_bytes_R,
             "sum": np.ones(1, dtype=np.int64),
         }
-        factor_R = units[f"per_{self.unit}"] / np.maximum(units[normalization], 1)
-        return self.true_R * factor_R, self.predicted_R * factor_R
+        divisor = units[normalization or f"per_{self.unit}"]
+        factor_R: Values = units[f"per_{self.unit}"] / np.maximum(divisor, 1)
+        return factor_R
 
-    def agreement(
-        self, ratio: float = PAPER_RATIO, normalization: str = "", *, within_domains: bool = False
-    ) -> Estimate:
-        """Selection agreement at a ratio, over all rows or inside each domain.
+    def ranked(self, normalization: str = "", *, within_domains: bool = False) -> Ranked:
+        """The rows by their differences, all against each other or inside each domain.
 
         Args:
-            ratio: Share of the rows that is kept.
             normalization: What differences are per; by default what was predicted.
-            within_domains: Whether the top is taken inside each domain.
+            within_domains: Whether each domain has a ranking of its own.
         """
-        scores = self.scores(normalization or self._per)
-        figure = partial(agreement_within, ratio=ratio)
-        return bootstrap(figure, [*scores, self._groups(within_domains)], _SEED)
-
-    def by_chance(self, ratio: float = PAPER_RATIO, *, within_domains: bool = False) -> float:
-        """What that agreement would be, on average, for predictions that know nothing."""
-        return agreement_by_chance(self._groups(within_domains), ratio)
+        numbers_R = self.domain_numbers_R
+        strata_R = numbers_R if within_domains else np.zeros_like(numbers_R)
+        return Ranked(*self.scores(normalization), strata_R)
 
     def spearman(self) -> Estimate:
         """Rank correlation of predicted and true difference scores."""
         return bootstrap(spearman, [self.true_R, self.predicted_R], _SEED)
 
-    def _groups(self, within_domains: bool) -> NDArray[np.int32]:
-        numbers_R = self.domain_numbers_R
-        return numbers_R if within_domains else np.zeros_like(numbers_R)
-
     def facts(self) -> dict[str, Any]:
         """What a manifest says of the proxy, at the paper's selection ratio."""
-        kept_R, guessed_R = (top_rows(scores, PAPER_RATIO) for scores in self.scores(self._per))
+        kept_R, guessed_R = (top_rows(scores, PAPER_RATIO) for scores in self.scores())
         by_domain = {
             name: self._domain_facts(self.domain_numbers_R == number, kept_R, guessed_R)
             for number, name in enumerate(self.domains)
@@ -135,14 +171,10 @@ class HeldOut:
             "unit": self.unit,
             "ratio": PAPER_RATIO,
             "spearman": asdict(self.spearman()),
-            "agreement": asdict(self.agreement()),
-            "agreement_within_domains": asdict(self.agreement(within_domains=True)),
+            "agreement": asdict(self.ranked().agreement()),
+            "agreement_within_domains": asdict(self.ranked(within_domains=True).agreement()),
             "domains": by_domain,
         }
-
-    @property
-    def _per(self) -> str:
-        return f"per_{self.unit}"
 
     def _domain_facts(
         self,

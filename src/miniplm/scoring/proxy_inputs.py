@@ -39,6 +39,7 @@ class SampledRows:
         domains_R: Names.
         features_RF: What the head sees.
         difference_R: The true difference scores, nats per unit.
+        reference_R: The reference's log-probabilities, nats per unit.
         num_tokens_R: Targets of each row that the reference scored.
         num_bytes_R: Bytes that they stand for.
     """
@@ -47,6 +48,7 @@ class SampledRows:
     domains_R: NDArray[np.str_]
     features_RF: Matrix
     difference_R: NDArray[np.float64]
+    reference_R: NDArray[np.float64]
     num_tokens_R: NDArray[np.int32]
     num_bytes_R: NDArray[np.int64]
 
@@ -162,6 +164,7 @@ class ProxyInputs:
             np.array(domains, dtype=np.str_),
             features_of(self.config.features, shard, places, reference),
             _per_unit(true, unit) - _per_unit(reference, unit),
+            _per_unit(reference, unit),
             reference["num_tokens"].to_numpy(),
             reference["num_bytes"].to_numpy(),
         )

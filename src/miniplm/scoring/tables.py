@@ -74,6 +74,14 @@ class ScoreInfo:
     proxy: Mapping[str, Any] | None = None
 
     @property
+    def counts_run_tokens(self) -> bool:
+        """Whether `num_tokens` is of the run's tokens in every row.
+
+        Where the other model of a proxy has a tokenizer of its own, predicted rows have its counts.
+        """
+        return self.tokenizer == RUN_TOKENIZER and self.normalization is None
+
+    @property
     def schema(self) -> pa.Schema:
         """Of a table before its mean is added."""
         optional = [

@@ -8,8 +8,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from miniplm.data.parquet import write_parquet
+from miniplm.data.parquet import ColumnFile, places_of, write_parquet
 from miniplm.data.shards import open_table_of
+from miniplm.errors import ArtefactError
 
 GROUP_SCHEMA = pa.schema(
     [
@@ -61,3 +62,27 @@ def read_groups(path: Path, shard_hash: str) -> Groups:
     """
     file = open_table_of(path, shard_hash, "holds groups of", "Group these shards again.")
     return Groups(file.sequence_ids(), file.array("group"))
+
+
+def groups_of(folder: Path, wanted: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The groups of some rows, wherever they are.
+
+    Args:
+        folder: Group tables of all shards.
+        wanted: Sequence ids, `[R]`.
+
+    Raises:
+        ArtefactError: A table is damaged, or there is none of a row.
+    """
+    groups_R = np.full(len(wanted), -1, np.int32)
+    for path in folder.glob("data_*.parquet"):
+        file = ColumnFile(path)
+        there_R = np.isin(wanted, ids := file.sequence_ids())
+        if there_R.any():
+            groups_R[there_R] = file.array("group")[places_of(wanted[there_R], ids)]
+    if (groups_R < 0).any():
+        raise ArtefactError(
+            f"{folder}: has no group for {np.count_nonzero(groups_R < 0)} of {len(wanted)} "
+            "sequences. Group these shards again."
+        )
+    return groups_R

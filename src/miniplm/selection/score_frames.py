@@ -21,10 +21,10 @@ from polars.io.plugins import register_io_source
 
 from miniplm.data.parquet import ID_COLUMN, ColumnFile
 from miniplm.data.shards import shard_info, shard_prefixes
-from miniplm.errors import ArtefactError, ConfigError, StageNotReadyError
-from miniplm.manifest import Manifest, read_manifest
-from miniplm.scoring.tables import MEAN_COLUMN, open_scores, score_info
+from miniplm.errors import ArtefactError
+from miniplm.scoring.tables import MEAN_COLUMN, check_comparable, open_scores
 from miniplm.selection.difference import Normalization
+from miniplm.selection.scored_run import ScoredRun
 from miniplm.selection.scores import ROLES, Role
 
 _COLUMNS = (
@@ -32,89 +32,28 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class ScoredRun:
-    """Where a run's scores are.
-
-    Args:
-        shards_folder: The candidates' token shards.
-        score_folders: The score tables of each role.
-        selection: Name of the selection that is looked at, if there is one.
-        selection_folder: Its folder.
-        manifest: Of the selection.
-    """
-
-    shards_folder: Path
-    score_folders: Mapping[Role, Path]
-    selection: str | None = None
-    selection_folder: Path | None = None
-    manifest: Manifest | None = None
-
-    @property
-    def normalization(self) -> Normalization:
-        """That of the selection, or the default."""
-        config = self.manifest.config if self.manifest else {}
-        found: Normalization = config.get("normalization", "per_token")
-        return found
-
-
-def find_scored_run(run_dir: Path, selection: str | None = None) -> ScoredRun:
-    """What there is to see in a run's folder.
-
-    Args:
-        run_dir: The folder.
-        selection: Name of a selection; by default the first that is complete.
-
-    Raises:
-        StageNotReadyError: There are no scores yet.
-        ConfigError: There is no such selection.
-    """
-    run = ScoredRun(_scored_shards(run_dir), {role: run_dir / "score" / role for role in ROLES})
-    if not any(run_dir.glob("score/*/data_*.parquet")):
-        raise StageNotReadyError(
-            f"{run_dir}: holds no scores; expected tables in {run_dir / 'score'}. Run "
-            "`miniplm score RECIPE` first, or name the folder of another run."
-        )
-    names = _complete_selections(run_dir)
-    if selection is not None and selection not in names:
-        there = f"complete are {', '.join(names)}" if names else "none is complete"
-        raise ConfigError("--selection", [f"there is no {selection!r} in {run_dir}; {there}"])
-    if not names:
-        return run
-    name = selection or names[0]
-    folder = run_dir / "select" / name
-    return ScoredRun(run.shards_folder, run.score_folders, name, folder, read_manifest(folder))
-
-
-def _scored_shards(run_dir: Path) -> Path:
-    """The candidates' token shards: those that near-duplicates were left out of, if they were."""
-    folders = [run_dir / "distinct" / "shards", run_dir / "tokenize" / "candidates"]
-    scored = {
-        score_info(ColumnFile(path)).shard_hash for path in run_dir.glob("score/*/data_0.parquet")
-    }
-    for folder in folders[:-1]:
-        sidecar = folder / "data_0.parquet"
-        if sidecar.exists() and shard_info(ColumnFile(sidecar)).shard_hash in scored:
-            return folder
-    return folders[-1]
-
-
-def _complete_selections(run_dir: Path) -> list[str]:
-    return sorted(path.parent.name for path in run_dir.glob("select/*/manifest.json"))
-
-
 def frames(run: ScoredRun) -> dict[str, pl.LazyFrame]:
     """The frames by name: `scores`, and `kept` where there is a selection.
 
     Raises:
-        ArtefactError: A file is damaged, or belongs to other shards.
+        ArtefactError: A file is damaged, or belongs to other shards, or the tables cannot be
+            compared by the normalization.
     """
     shards = [_Shard.of(run, prefix) for prefix in shard_prefixes(run.shards_folder)]
     tables = {"scores": _one_by_one([shard.scores(run.normalization) for shard in shards])}
     if run.selection_folder is not None:
         paths = [shard.selection for shard in shards if shard.selection is not None]
-        tables["kept"] = pl.scan_parquet(paths)
+        tables["kept"] = _kept(run.selection_folder, paths)
     return tables
+
+
+def _kept(folder: Path, paths: Sequence[Path]) -> pl.LazyFrame:
+    """The selections of all shards; those of nothing may lack columns that others have."""
+    files = [ColumnFile(path) for path in paths]
+    files = [file for file in files if file.num_rows] or files[:1]
+    if len({tuple(file.names) for file in files}) > 1:
+        raise ArtefactError(f"{folder}: the tables have unlike columns. Select again.")
+    return pl.scan_parquet([file.path for file in files])
 
 
 def _one_by_one(parts: Sequence[pl.LazyFrame]) -> pl.LazyFrame:
@@ -165,14 +104,11 @@ class _Shard:
         shard_hash = shard_info(sidecar).shard_hash
         paths = {role: folder / name for role, folder in run.score_folders.items()}
         tables = {role: path for role, path in paths.items() if path.exists()}
-        opened = [open_scores(path, shard_hash) for path in tables.values()]
+        opened = {role: open_scores(path, shard_hash) for role, path in tables.items()}
+        check_comparable(opened, run.normalization)
         ranges = sidecar.id_ranges()
-        aligned = ranges is not None and all(file.id_ranges() == ranges for file in opened)
+        aligned = ranges is not None and all(f.id_ranges() == ranges for f in opened.values())
         selection = None if run.selection_folder is None else run.selection_folder / name
-        if selection is not None and ColumnFile(selection).metadata["shard_hash"] != shard_hash:
-            raise ArtefactError(
-                f"{selection}: selects from another token shard. Select from these shards again."
-            )
         return cls(sidecar.path, tables, aligned, selection)
 
     def scores(self, normalization: Normalization) -> pl.LazyFrame:

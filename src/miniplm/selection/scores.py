@@ -18,7 +18,7 @@ from miniplm.data.parquet import ColumnFile, places_of
 from miniplm.data.shards import check_rows, count_rows, shard_info, shard_prefixes
 from miniplm.errors import ArtefactError
 from miniplm.runtime.buffers import Buffers
-from miniplm.scoring.tables import check_comparable, open_scores
+from miniplm.scoring.tables import check_comparable, open_scores, score_info
 from miniplm.selection.difference import Normalization, normalized_log_prob, score_columns
 
 Role = Literal["teacher", "reference"]
@@ -38,7 +38,7 @@ class Block:
         sequence_ids: Id of each row, `[rows]`.
         teacher: Normalised log-probabilities, `[rows]`; NaN where a row has no target.
         reference: The same under the reference.
-        num_tokens: Targets of each row that the teacher scored, `[rows]`.
+        num_tokens: Targets of each row, in tokens of the run, `[rows]`; see `OpenShard`.
         domains: Names of domains.
         domain_numbers: Which of them each row belongs to, `[rows]`.
     """
@@ -112,6 +112,11 @@ class _Group:
 class OpenShard:
     """The sidecar and the score tables of a shard, opened.
 
+    Tokens are counted as a table in the run's tokens does: without the first of each document,
+    which has no target. Where both models count tokens of their own, a row has one fewer than it
+    has ids: the first tokens of further documents in it are counted too, for the sidecar does not
+    tell how many there are.
+
     Attributes:
         shard_hash: Hash of the token shard.
 
@@ -129,6 +134,8 @@ class OpenShard:
             role: open_scores(path, self.shard_hash) for role, path in shard.table_paths.items()
         }
         check_comparable(self.tables, shard.normalization)
+        in_run_tokens = [r for r in ROLES if score_info(self.tables[r]).counts_run_tokens]
+        self._counted_by = in_run_tokens[0] if in_run_tokens else None
 
     def blocks(self, *, described: bool = False) -> Iterator["Block"]:
         """The rows of the shard, in its order; a block's arrays last until the next is asked for.
@@ -144,7 +151,7 @@ class OpenShard:
         for group in self._groups():
             scores = {role: [self._column(role, name, group) for name in names] for role in ROLES}
             if described:
-                num_tokens = self._column("teacher", "num_tokens", group)
+                num_tokens = self._num_tokens(group)
                 domains, domain_numbers = self._domains(group)
             for begin in range(0, len(group.ids), BLOCK_ROWS):
                 rows = slice(begin, min(begin + BLOCK_ROWS, len(group.ids)))
@@ -182,10 +189,14 @@ class OpenShard:
         places = group.places.get(role)
         return column if places is None else column[places]
 
+    def _num_tokens(self, group: _Group) -> NDArray[np.int32]:
+        if self._counted_by is not None:
+            return self._column(self._counted_by, "num_tokens", group)
+        num_ids: NDArray[np.int32] = self.sidecar.array("num_tokens", group.number)
+        return np.maximum(num_ids - 1, 0)
+
     def _domains(self, group: _Group) -> tuple[list[str], NDArray[np.int32]]:
-        column = self.sidecar.table(["domain"], group.number)["domain"]
-        categories = column.unify_dictionaries().combine_chunks()
-        return categories.dictionary.to_pylist(), categories.indices.to_numpy()
+        return self.sidecar.categories("domain", group.number)
 
 
 def _as_array(ids: range | NDArray[np.int64]) -> NDArray[np.int64]:
