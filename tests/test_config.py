@@ -106,6 +106,18 @@ def test_overrides():
     assert len(caught.value.faults) == 4
 
 
+def test_an_override_changes_one_place_of_what_an_alias_repeats(tmp_path):
+    content = MINIMAL + "training: &training {lr: 0.002, budget: {steps: 3}}\nstudents:\n"
+    content += "  one: {shape: &shape {hidden_size: 32, num_layers: 1, num_heads: 2}, training: *training}\n"
+    content += "  other: {shape: *shape, training: *training}\n"
+    overrides = ["training.lr=5e-4", "students.one.shape.family=llama", "splits.held_out=0.1"]
+    recipe = load_recipe(write(tmp_path, content), overrides)
+    assert recipe.training.lr == 5e-4
+    assert [student.training.lr for student in recipe.students.values()] == [0.002, 0.002]
+    families = [student.shape.family for student in recipe.students.values()]
+    assert families == ["llama", "qwen2"]
+
+
 def test_overrides_in_scientific_notation_are_numbers(tmp_path):
     recipe = load_recipe(write(tmp_path, MINIMAL), ["training.lr=3e-4", "seed=7"])
     assert recipe.training.lr == 3e-4

@@ -246,9 +246,7 @@ def push(
 
 @main.command(name="inspect")
 @click.argument("recipe_or_run_dir", type=click.Path(path_type=Path))
-@click.option(
-    "--selection", help="Selection to look at (default: the first complete one of these scores)."
-)
+@click.option("--selection", help="Selection to look at (default: the first complete one).")
 @click.option("--domain", help="Only sequences of this domain.")
 @click.option("--near", type=float, help="Show the sequences whose score is nearest to this.")
 @click.option(

@@ -97,7 +97,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         kind = type(content).__name__
         raise ConfigError(str(path), [f"holds a {kind}; expected a mapping of sections"])
-    return content
+    unshared: dict[str, Any] = _unshared(content)
+    return unshared
+
+
+def _unshared(value: Any) -> Any:  # noqa: ANN401
+    """The same values, each in a place of its own: what an alias repeats is changed alone."""
+    if isinstance(value, dict):
+        return {key: _unshared(item) for key, item in value.items()}
+    return [_unshared(item) for item in value] if isinstance(value, list) else value
 
 
 def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:

@@ -136,7 +136,8 @@ def _say_why(step: Step) -> None:
 def _dropped(manifest: Manifest) -> str:
     dropped = manifest.counts.get("dropped") or {}
     parts = [f"{count} {reason}" for reason, count in dropped.items()]
-    return f"; documents left out: {', '.join(parts)}" if parts else ""
+    of = "documents" if manifest.stage == "tokenize" else "sequences"
+    return f"; {of} left out: {', '.join(parts)}" if parts else ""
 
 
 def _duration(seconds: float) -> str:

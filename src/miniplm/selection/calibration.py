@@ -23,6 +23,8 @@ _FEWEST = 30
 _LENGTHS = 4
 _MAD_TO_DEVIATION = 1.4826
 """Standard deviation over median distance from the median, of normal numbers."""
+_LEAST_SLOPE = 0.2
+"""Of a residual's line; at 0.17 the ranking was the teacher's alone (docs/calibration.md)."""
 _HUBER = 1.345
 """Residuals beyond so many deviations weigh less (Huber 1981; 95 % as good on normal numbers)."""
 
@@ -84,6 +86,9 @@ class Calibrated(Protocol):
     def facts(self) -> dict[str, object]:
         """What was fitted, as plain JSON values."""
 
+    def warnings(self) -> list[str]:
+        """What a person should know about the fit."""
+
 
 @dataclass(frozen=True)
 class Residual:
@@ -125,6 +130,16 @@ class Residual:
     def facts(self) -> dict[str, object]:
         """See `Calibrated`."""
         return {"slope": self.slope, "intercept": self.intercept}
+
+    def warnings(self) -> list[str]:
+        """See `Calibrated`."""
+        if self.slope >= _LEAST_SLOPE:
+            return []
+        return [
+            f"The residual's slope is {self.slope:.2f}: the reference's loss tells little of the "
+            "teacher's, so that rows are ranked by the teacher's loss nearly alone. A better "
+            "reference would help (docs/calibration.md)."
+        ]
 
 
 @dataclass(frozen=True)
@@ -192,6 +207,10 @@ class ZScore:
             "medians": {domain: values.tolist() for domain, values in self.middles.items()},
             "deviations": {domain: values.tolist() for domain, values in self.deviations.items()},
         }
+
+    def warnings(self) -> list[str]:
+        """See `Calibrated`."""
+        return []
 
 
 def _middle_and_deviation(values: NDArray[np.float64]) -> tuple[float, float]:

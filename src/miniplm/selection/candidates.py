@@ -181,6 +181,14 @@ class Candidates:
         left_out = self.left_out[slice(*ends)]
         return np.where(np.isin(ids, left_out), np.nan, scores) if len(left_out) else scores
 
+    def label_names(self) -> list[str]:
+        """Names of the domains, or groups, that have a row."""
+
+        def there(block: ScoredBlock) -> set[str]:
+            return {block.labels.names[number] for number in np.unique(block.labels.numbers)}
+
+        return sorted(set().union(*self.each_block(there)))
+
     def each_block(self, find: Callable[[ScoredBlock], FoundT]) -> list[FoundT]:
         """What a function finds in every block, in their order."""
         parts = self.executor(partial(self._find, find), self.filled)

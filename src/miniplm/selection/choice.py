@@ -1,5 +1,6 @@
 """Which rows a policy keeps: parts of rankings, found by going through the candidates."""
 
+import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -8,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from miniplm.errors import ConfigError
 from miniplm.selection.amounts import (
     CORPUS,
     AtLeast,
@@ -155,8 +157,14 @@ class Layers:
 
 
 def choose(candidates: Candidates, config: SelectionConfig, seed: int) -> Layers:
-    """Find what a policy without replacement keeps."""
+    """Find what a policy without replacement keeps.
+
+    Raises:
+        ConfigError: A share is of a domain, or group, that is not there.
+    """
     value_of = ranking_of(config, seed)
+    if config.shares:
+        _check_shares(candidates.label_names(), config)
     if config.policy == "threshold":
         return Layers([[_threshold(config, value_of)]])
     if config.policy == "quota" and config.floor:
@@ -165,6 +173,20 @@ def choose(candidates: Candidates, config: SelectionConfig, seed: int) -> Layers
         [[_ranked(candidates, config, value_of, _whole(config, each))] for each in config.ratios],
         config.ends,
     )
+
+
+def _check_shares(there: Sequence[str], config: SelectionConfig) -> None:
+    kind = "group" if config.within == "group" else "domain"
+    faults = []
+    for name in config.shares:
+        if name not in there:
+            near = difflib.get_close_matches(name, there, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            faults.append(
+                f"shares: there is no {kind} {name!r}; {hint}there are {', '.join(there)}"
+            )
+    if faults:
+        raise ConfigError("the selection", faults)
 
 
 def ranking_of(config: SelectionConfig, seed: int) -> ValueOf:

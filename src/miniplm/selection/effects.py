@@ -92,7 +92,7 @@ def describe_selection(
     by_group = group_shares(add_mixes(grouped))
     warnings = [*effect_warnings(facts), *vanishing("Group", by_group)]
     for warning in warnings:
-        logger.warning("selection: %s", warning)
+        logger.warning("selection %s: %s", folder.name, warning)
     write_effects(folder, facts)
     agreement = describe_agreement(ScoredRows.total(scored))
     return Outcome(

@@ -33,7 +33,10 @@ def selection_facts(
         "variance_between_domains": totals.variance_between_domains,
         "domains": domains,
         **({"groups": groups} if groups else {}),
-        "warnings": warnings_of(domains, config, groups),
+        "warnings": [
+            *warnings_of(domains, config, groups),
+            *([] if calibrated is None else calibrated.warnings()),
+        ],
     }
 
 
@@ -46,12 +49,27 @@ def _threshold(choice: Choice, candidates: Candidates, config: SelectionConfig) 
     return choice.threshold
 
 
-def shares_in_words(facts: Mapping[str, Any]) -> list[str]:
-    """Lines for the log: what is kept of each domain, and of each group where there are some.
+def in_words(facts: Mapping[str, Any]) -> list[str]:
+    """Lines for the log: how much is kept, also of each domain, and of each group if grouped.
 
     Of a schedule, to the end of training; with repeats counted.
     """
-    lines = []
+    strata = facts["domains"].values()
+    kept, there, tokens = (
+        sum(each[count] for each in strata)
+        for count in ("num_counted", "num_sequences", "num_tokens_counted")
+    )
+    threshold = facts["threshold"]
+    lines = [
+        f"kept {kept:,} of {there:,} sequences, {tokens:,} tokens"
+        + ("" if threshold is None else f"; threshold {threshold:.4f}")
+    ]
+    if "slope" in (facts["calibration"] or {}):
+        lines.append(
+            "calibration: teacher's loss = {intercept:.3f} + {slope:.3f} * reference's loss".format(
+                **facts["calibration"]
+            )
+        )
     for kind in ("domain", "group"):
         if strata := facts.get(f"{kind}s"):
             shares = {

@@ -79,9 +79,7 @@ def _shares_missed(strata: Strata, config: SelectionConfig, kept: str) -> list[s
     reached = {name: counts[kept] for name, counts in strata.items()}
     asked = config.tokens or config.ratio * sum(each["num_sequences"] for each in strata.values())
     for name, share in config.shares.items():
-        if name not in strata:
-            warnings.append(f"There is no {kind} {name!r}, for which shares asks {share:.0%}.")
-        elif reached[name] < _NEARLY * share * asked - 1:
+        if reached[name] < _NEARLY * share * asked - 1:
             warnings.append(_short_of(f"{kind.capitalize()} {name!r}", reached[name], share, asked))
     rest = 1 - sum(config.shares.values())
     others = sum(count for name, count in reached.items() if name not in config.shares)

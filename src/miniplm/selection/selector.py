@@ -21,7 +21,7 @@ from miniplm.selection.calibration import Rows, fit_calibration
 from miniplm.selection.candidates import Candidates, ScoredBlock, whole_corpus
 from miniplm.selection.choice import Choice, choose, ranking_in_range, strata
 from miniplm.selection.config import SelectionConfig
-from miniplm.selection.facts import selection_facts, shares_in_words
+from miniplm.selection.facts import in_words, selection_facts
 from miniplm.selection.one_per_cluster import all_but_the_best
 from miniplm.selection.replacement import draw_repeats
 from miniplm.selection.row_tables import RowTables
@@ -89,10 +89,10 @@ def select_sequences(
     totals = written.totals
     _check_something_is_kept(shards_folder, totals, config)
     facts = selection_facts(written, chosen, candidates, config)
-    for line in shares_in_words(facts):
-        logger.info("selection: %s", line)
+    for line in in_words(facts):
+        logger.info("selection %s: %s", folder.name, line)
     for warning in facts["warnings"]:
-        logger.warning("selection: %s", warning)
+        logger.warning("selection %s: %s", folder.name, warning)
     return Outcome(
         counts={
             "sequences": totals.num_rows,
