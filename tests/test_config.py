@@ -108,7 +108,8 @@ def test_overrides():
 
 def test_an_override_changes_one_place_of_what_an_alias_repeats(tmp_path):
     content = MINIMAL + "training: &training {lr: 0.002, budget: {steps: 3}}\nstudents:\n"
-    content += "  one: {shape: &shape {hidden_size: 32, num_layers: 1, num_heads: 2}, training: *training}\n"
+    shape = "{hidden_size: 32, num_layers: 1, num_heads: 2}"
+    content += f"  one: {{shape: &shape {shape}, training: *training}}\n"
     content += "  other: {shape: *shape, training: *training}\n"
     overrides = ["training.lr=5e-4", "students.one.shape.family=llama", "splits.held_out=0.1"]
     recipe = load_recipe(write(tmp_path, content), overrides)

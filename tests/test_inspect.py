@@ -9,11 +9,12 @@ from click.testing import CliRunner
 
 from conftest import tiny_recipe, write_rows
 from miniplm.cli import main
-from miniplm.data.parquet import ColumnFile
+from miniplm.data.parquet import ColumnFile, write_parquet
 from miniplm.data.shards import Shard, open_shards
 from miniplm.data.tokenizer import load_tokenizer, train_tokenizer
 from miniplm.errors import ArtefactError, ConfigError, StageNotReadyError
 from miniplm.manifest import StageSpec
+from miniplm.report import formats
 from miniplm.report.inspection_text import shown_lines
 from miniplm.scoring.tables import ScoreInfo, write_scores
 from miniplm.selection.config import SelectionConfig
@@ -380,6 +381,39 @@ def test_json(run):
     rows = json.loads(inspect(run, "--json", "--sql", sql).output)
     assert len(rows) == NUM_ROWS
     assert rows[3] == {"sequence_id": 3, "difference_score": None}
+
+
+def test_losses_that_a_proxy_predicted_are_told_apart(run):
+    for path in sorted((run / "score/teacher").glob("data_*.parquet")):
+        table = pq.read_table(path)
+        predicted = np.arange(table.num_rows) % 4 > 0
+        origin = ColumnFile(path).metadata
+        path.unlink()
+        write_parquet(path, table.append_column("predicted", pa.array(predicted)), origin)
+    num_rows = len(collect(scores_of(run)))
+    answer = inspect(run, "--sql", "SELECT sum(predicted) AS n FROM scores", "--json")
+    (told,) = json.loads(answer.output)
+    assert told["n"] == json.loads(inspect(run, "--json").output)["num_predicted"]
+    assert told["n"] > 0.7 * num_rows
+    share = formats.percent(told["n"] / num_rows)
+    assert f"{share} of the teacher's losses are predicted by a proxy" in inspect(run).output
+    assert inspect(run, "--domain", "even").exit_code == 0
+    (run / "score/teacher/data_1.parquet").unlink()
+    assert collect(scores_of(run))["predicted"].null_count() == 40
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--sql", "SELECT 1 FROM scores", "--domain", "even"], "is a question of its own"),
+        (["--sql", "SELECT 1 FROM scores", "--near", "1"], "without --near"),
+        (["--near", "nan"], "takes a score, such as 0.25; given: nan"),
+    ],
+)
+def test_questions_that_do_not_go_together(run, arguments, message):
+    answer = inspect(run, *arguments)
+    assert answer.exit_code == 1
+    assert message in answer.output
 
 
 def test_an_answer_is_cut_and_says_so(run):

@@ -1,6 +1,7 @@
 """The work of `miniplm inspect`: look into a run's folder and print."""
 
 import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from miniplm.data.tokenization import TOKENIZER_FOLDER
+from miniplm.errors import ConfigError
 from miniplm.report import inspection_text as texts
 from miniplm.report.row_examples import RowExample, read_examples
 from miniplm.selection.inspection import Inspection, inspect_scores, nearest, only_domain
@@ -47,9 +49,11 @@ def inspect_run(run_dir: Path, question: Question, console: Console) -> None:
 
     Raises:
         StageNotReadyError: It holds no scores yet.
-        ConfigError: There is no such selection or domain, or the query cannot be answered.
+        ConfigError: There is no such selection or domain, the query cannot be answered, or
+            questions do not go together.
         ArtefactError: A file is damaged, or what is asked for belongs to other shards.
     """
+    _check(question)
     run = find_scored_run(run_dir, question.selection)
     if question.sql is not None:
         _answer(run, question.sql, question.as_json, console)
@@ -74,6 +78,20 @@ def inspect_run(run_dir: Path, question: Question, console: Console) -> None:
 def _print_lines(lines: Iterable[str], console: Console) -> None:
     for line in lines:
         console.print(line, markup=False, highlight=False)
+
+
+def _check(question: Question) -> None:
+    others = {
+        "--domain": question.domain, "--near": question.near, "--examples": question.examples,
+    }  # fmt: skip
+    given = [name for name, value in others.items() if value is not None]
+    if question.sql is not None and given:
+        raise ConfigError(
+            "--sql",
+            [f"is a question of its own; say it in SQL (WHERE domain = ...) without {given[0]}"],
+        )
+    if question.near is not None and not math.isfinite(question.near):
+        raise ConfigError("--near", [f"takes a score, such as 0.25; given: {question.near}"])
 
 
 def _centre(run: ScoredRun, found: Inspection) -> float | None:

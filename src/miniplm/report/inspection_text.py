@@ -30,6 +30,9 @@ def summary_lines(run: ScoredRun, found: Inspection) -> Iterator[str]:
     unscored = found.num_sequences - found.num_scored
     scored = f", {formats.count(unscored)} without a difference score" if unscored else ""
     yield f"{formats.count(found.num_sequences)} candidates{scored}"
+    if found.num_predicted is not None:
+        share = found.num_predicted / max(1, found.num_sequences)
+        yield f"{formats.percent(share)} of the teacher's losses are predicted by a proxy"
     if run.selection is None or found.num_kept is None:
         yield "no selection of these scores is complete"
     else:
@@ -173,6 +176,7 @@ def as_json(run: ScoredRun, found: Inspection, examples: Sequence[RowExample]) -
         "left_out": run.left_out,
         "num_sequences": found.num_sequences,
         "num_scored": found.num_scored,
+        "num_predicted": found.num_predicted,
         "num_kept": found.num_kept,
         "variance_between_domains": found.variance_between_domains,
         "quantile_levels": QUANTILES,

@@ -13,6 +13,7 @@ import polars as pl
 from miniplm.data.chance import GOLDEN_RATIO_64
 from miniplm.data.parquet import ID_COLUMN
 from miniplm.errors import ConfigError
+from miniplm.scoring.tables import PREDICTED_COLUMN
 from miniplm.selection.score_query import as_rows, collect
 
 QUANTILES = (0.0, 0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99, 1.0)
@@ -60,11 +61,13 @@ class Inspection:
         domains: Largest mean difference score first; those without one last.
         quantiles: For each of `MEASURES`, its values at `QUANTILES`; None where there are none.
         num_sampled: Rows that the quantiles are of.
+        num_predicted: Rows whose teacher's loss a proxy predicted; None where there is no proxy.
     """
 
     domains: tuple[DomainFigures, ...]
     quantiles: dict[str, list[float | None]]
     num_sampled: int
+    num_predicted: int | None = None
 
     @property
     def num_sequences(self) -> int:
@@ -110,8 +113,17 @@ def inspect_scores(scores: pl.LazyFrame) -> Inspection:
     )
     quantiles, num_sampled = _quantiles(sample)
     return Inspection(
-        tuple(DomainFigures(**row) for row in as_rows(ordered)), quantiles, num_sampled
+        tuple(DomainFigures(**row) for row in as_rows(ordered)),
+        quantiles,
+        num_sampled,
+        _num_predicted(scores),
     )
+
+
+def _num_predicted(scores: pl.LazyFrame) -> int | None:
+    if PREDICTED_COLUMN not in scores.collect_schema().names():
+        return None
+    return int(collect(scores.select(pl.col(PREDICTED_COLUMN).sum())).item())
 
 
 def _totals(scores: pl.LazyFrame) -> list[pl.Expr]:

@@ -7,8 +7,9 @@ or what it sorts does.
 `scores` has a row for each candidate:
 sequence_id; shard (`data_0`); domain; num_tokens and num_bytes of the row; `teacher` and
 `reference`, the losses in nats per unit of the normalisation; `difference_score`, the reference's
-loss less the teacher's; and, where there is a selection, `kept`. A score that is not there yet is
-null. `kept` has the columns of the selection: sequence_id, difference_score, and any others.
+loss less the teacher's; with a proxy scorer `predicted`, whether the teacher's loss is; and, where
+there is a selection, `kept`. A score that is not there yet is null. `kept` has the columns of the
+selection: sequence_id, difference_score, and any others.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +23,7 @@ from polars.io.plugins import register_io_source
 from miniplm.data.parquet import ID_COLUMN, ColumnFile
 from miniplm.data.shards import shard_info, shard_prefixes
 from miniplm.errors import ArtefactError
-from miniplm.scoring.tables import MEAN_COLUMN, check_comparable, open_scores
+from miniplm.scoring.tables import MEAN_COLUMN, PREDICTED_COLUMN, check_comparable, open_scores
 from miniplm.selection.difference import Normalization
 from miniplm.selection.scored_run import ScoredRun
 from miniplm.selection.scores import ROLES, Role
@@ -39,7 +40,12 @@ def frames(run: ScoredRun) -> dict[str, pl.LazyFrame]:
         ArtefactError: A file is damaged, or belongs to other shards, or the tables cannot be
             compared by the normalization.
     """
-    shards = [_Shard.of(run, prefix) for prefix in shard_prefixes(run.shards_folder)]
+    predicted = any(
+        PREDICTED_COLUMN in ColumnFile(path).names
+        for path in sorted(run.score_folders["teacher"].glob("data_*.parquet"))[:1]
+    )
+    prefixes = shard_prefixes(run.shards_folder)
+    shards = [_Shard.of(run, prefix, predicted=predicted) for prefix in prefixes]
     tables = {"scores": _one_by_one([shard.scores(run.normalization) for shard in shards])}
     if run.selection_folder is not None:
         paths = [shard.selection for shard in shards if shard.selection is not None]
@@ -90,15 +96,21 @@ class _Shard:
         tables: The score tables that are there.
         aligned: Whether all these say that they hold the same ids in the same order.
         selection: Path of its selection, if there is one.
+        predicted: Whether the teacher's tables say which rows are predicted.
     """
 
     sidecar: Path
     tables: Mapping[Role, Path]
     aligned: bool
     selection: Path | None
+    predicted: bool
+
+    @property
+    def _lacks_teacher(self) -> bool:
+        return "teacher" not in self.tables
 
     @classmethod
-    def of(cls, run: ScoredRun, prefix: Path) -> Self:
+    def of(cls, run: ScoredRun, prefix: Path, *, predicted: bool) -> Self:
         """Raises ArtefactError where a file is damaged, or belongs to another shard."""
         sidecar, name = ColumnFile(prefix.with_suffix(".parquet")), f"{prefix.name}.parquet"
         shard_hash = shard_info(sidecar).shard_hash
@@ -109,17 +121,19 @@ class _Shard:
         ranges = sidecar.id_ranges()
         aligned = ranges is not None and all(f.id_ranges() == ranges for f in opened.values())
         selection = None if run.selection_folder is None else run.selection_folder / name
-        return cls(sidecar.path, tables, aligned, selection)
+        return cls(sidecar.path, tables, aligned, selection, predicted)
 
     def scores(self, normalization: Normalization) -> pl.LazyFrame:
         """The candidates of the shard."""
         rows = self._with_losses(_loss(normalization).fill_nan(None)).with_columns(
             pl.lit(None, pl.Float64).alias(role) for role in ROLES if role not in self.tables
         )
+        predicted = (PREDICTED_COLUMN,) if self.predicted else ()
         rows = rows.with_columns(
             (pl.col("reference") - pl.col("teacher")).alias("difference_score"),
             pl.lit(self.sidecar.stem).alias("shard"),
-        ).select(_COLUMNS)
+            *(pl.lit(None, pl.Boolean).alias(name) for name in predicted if self._lacks_teacher),
+        ).select(*_COLUMNS, *predicted)
         if self.selection is None:
             return rows
         kept = pl.scan_parquet(self.selection).select(ID_COLUMN, pl.lit(value=True).alias("kept"))
@@ -132,7 +146,11 @@ class _Shard:
             ID_COLUMN, pl.col("domain").cast(pl.String).fill_null(""), "num_tokens", "num_bytes"
         )
         losses = [
-            pl.scan_parquet(path).select(ID_COLUMN, loss.alias(role))
+            pl.scan_parquet(path).select(
+                ID_COLUMN,
+                loss.alias(role),
+                *([PREDICTED_COLUMN] if self.predicted and role == "teacher" else []),
+            )
             for role, path in self.tables.items()
         ]
         if self.aligned:
