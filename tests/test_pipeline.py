@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import random
@@ -232,6 +233,15 @@ def test_a_stage_needs_the_ones_before_it(corpus_folder, tmp_path):
     run(made, kinds=["score"], only="teacher")
     with pytest.raises(ConfigError, match="there is no 'plain' here; choose one of teacher"):
         run(made, kinds=["score"], only="plain")
+
+
+def test_a_full_disk_is_told_with_the_stage_and_what_to_do(corpus_folder, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "Error writing bytes to file. Detail: [errno 28]")
+
+    monkeypatch.setattr("miniplm.road.tokenized.tokenize_corpus", full)
+    with pytest.raises(ArtefactError, match=r"tokenize: no room left on the disk of .* MB free"):
+        run(recipe(corpus_folder, tmp_path / "run"))
 
 
 def test_two_runs_in_one_folder_are_refused(corpus_folder, tmp_path):

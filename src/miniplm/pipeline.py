@@ -1,6 +1,8 @@
 """The walk along the road: do what is missing or no longer holds, skip the rest."""
 
 import contextlib
+import errno
+import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -107,10 +109,26 @@ def _do(step: Step, road: Road, team: Team) -> Manifest:
             team.tell(_TRAIN)
         return step.work(folder)
 
-    manifest = run_stage(step.folder, step.spec, work, set_aside=road.run_dir / _SUPERSEDED)
+    with _room_told(step):
+        manifest = run_stage(step.folder, step.spec, work, set_aside=road.run_dir / _SUPERSEDED)
     team.tell(_DONE)
     logger.info("%-20s done in %s%s", step.name, _duration(manifest.seconds), _dropped(manifest))
     return manifest
+
+
+@contextlib.contextmanager
+def _room_told(step: Step) -> Iterator[None]:
+    """Say where a disk is full, which a library's message often does not."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        free = shutil.disk_usage(step.folder if step.folder.exists() else step.folder.parent).free
+        raise ArtefactError(
+            f"{step.name}: no room left on the disk of {step.folder} ({free / 1e6:,.1f} MB free). "
+            "Make room and run again; what is complete is kept."
+        ) from error
 
 
 def _help(step: Step, team: Team) -> Manifest:
