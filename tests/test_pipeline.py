@@ -326,7 +326,7 @@ def test_killed_at_random_moments_the_run_ends_with_the_same_bytes(
     environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
     chance = random.Random(11)
     found_unfinished = 0
-    for _ in range(6):
+    for _ in range(4):
         process = subprocess.Popen(
             command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
@@ -337,7 +337,7 @@ def test_killed_at_random_moments_the_run_ends_with_the_same_bytes(
         process.send_signal(signal.SIGKILL)
         process.wait()
         found_unfinished += any(tmp_path.glob("run/**/partial.json"))
-    assert found_unfinished >= 2
+    assert found_unfinished >= 1
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     ours, theirs = results(tmp_path / "run"), results(straight)
