@@ -103,7 +103,7 @@ def histogram(scores: NDArray[np.float64], total: int) -> tuple[list[float], lis
 
 def _domain_rows(domains: dict[str, dict[str, float]]) -> list[DomainRow]:
     before = sum(counts["num_tokens"] for counts in domains.values())
-    after = sum(counts["num_tokens_counted"] for counts in domains.values())
+    after = sum(_tokens_counted(counts) for counts in domains.values())
     return [
         DomainRow(
             domain=domain,
@@ -112,7 +112,7 @@ def _domain_rows(domains: dict[str, dict[str, float]]) -> list[DomainRow]:
             kept_share=_kept(counts) / counts["num_sequences"],
             mean_score=counts["mean_score"],
             share_before=counts["num_tokens"] / before,
-            share_after=counts["num_tokens_counted"] / after,
+            share_after=_tokens_counted(counts) / after,
         )
         for domain, counts in domains.items()
     ]
@@ -120,7 +120,12 @@ def _domain_rows(domains: dict[str, dict[str, float]]) -> list[DomainRow]:
 
 def _kept(counts: dict[str, float]) -> float:
     """Different rows that take part to the end of training."""
-    return min(counts["num_kept"], counts["num_counted"])
+    return min(counts["num_kept"], counts.get("num_counted", counts["num_kept"]))
+
+
+def _tokens_counted(counts: dict[str, float]) -> float:
+    """Tokens at the end of training; selections of before they were counted say what is kept."""
+    return counts.get("num_tokens_counted", counts["num_tokens_kept"])
 
 
 def _examples(
