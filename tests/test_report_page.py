@@ -324,8 +324,11 @@ EDGES = {
     "no bars": lambda: report(
         selections=[selection(histogram_edges=[], histogram_counts=[], domains=[], examples=[])]
     ),
-    "no threshold": lambda: report(selections=[selection(threshold=None, policy="random")]),
-    "a cut within domains": lambda: report(selections=[selection(threshold=-0.2)]),
+    "no threshold": lambda: report(
+        selections=[selection(threshold=None, choice="Each domain is ranked by itself.")]
+    ),
+    "a range": lambda: report(selections=[selection(threshold=0.5, highest=2.3)]),
+    "a range open below": lambda: report(selections=[selection(threshold=None, highest=2.3)]),
     "a threshold beyond the bars": lambda: report(selections=[selection(threshold=99.0)]),
     "three selections": lambda: report(
         selections=[selection(name=name) for name in ("miniplm", "random", "x" * 200)]
@@ -366,13 +369,24 @@ def test_unknown_values_are_dashes():
     assert page.row("plain", "Model") == ["", *["–"] * 9]
 
 
-def test_a_choice_that_the_score_does_not_make_is_not_drawn_as_a_cut():
-    mixed = check(render_page(EDGES["a cut within domains"]()))
-    assert mixed.classes("rect").count("part-kept") == 40 - 1 + 1  # the bars above, the legend
-    assert any("lowest kept score −0.200" in text for text in mixed.texts)
-    none = check(render_page(EDGES["no threshold"]()))
-    assert none.classes("rect").count("part-kept") == 40 + 1
-    assert "Middle scores " in none.texts
+def test_a_choice_that_no_threshold_makes_is_not_drawn_as_a_cut():
+    page = check(render_page(EDGES["no threshold"]()))
+    assert page.classes("rect").count("part-kept") == 40 + 1  # and the legend
+    assert "Middle scores " in page.texts
+    assert "Each domain is ranked by itself." in "".join(page.texts)
+    assert "is kept." not in "".join(page.texts)
+
+
+def test_a_range_is_drawn_with_both_ends():
+    page = check(render_page(EDGES["a range"]()))
+    others = 1 + len(DOMAINS)  # the legend, and a bar for each domain
+    assert page.classes("rect").count("kept") - others == 17  # of 40 bars, two of them in part
+    assert page.classes("rect").count("dropped") - others == 25
+    assert "kept: 0.500 to 2.300" in page.texts
+    assert "Everything from 0.500 to 2.300 is kept." in "".join(page.texts)
+    open_below = check(render_page(EDGES["a range open below"]()))
+    assert "kept: to 2.300" in open_below.texts
+    assert "Everything to 2.300 is kept." in "".join(open_below.texts)
 
 
 def test_every_row_of_a_table_has_as_many_cells_as_its_table_has_columns():

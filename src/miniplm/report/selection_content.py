@@ -46,7 +46,8 @@ class SelectionSummary:
     `policy` and `normalization` are the words of the recipe, `asked` is how much to keep; scores
     are in nats per token or per byte, or in nats (`sum`). `histogram_edges` has one entry more than
     `histogram_counts`; the outermost bins hold all that lies beyond. `threshold` is the lowest kept
-    score, None where the policy does not go by the score.
+    score and `highest` the highest, where exactly what lies between them is kept; an end that is
+    None is open, and where both are, `choice` says what decides.
     """
 
     name: str
@@ -68,5 +69,7 @@ class SelectionSummary:
     """Plain sentences, such as `Domain 'books' all but vanishes: 2 of 310 sequences are kept.`"""
     effects: SelectionEffects | None = None
     """What it did to the text, where that was measured."""
+    highest: float | None = None
+    choice: str = ""
     narrows: bool = False
     """Whether the share kept narrows in training; then all figures are of the end of it."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from miniplm.data.shards import Shard
 from miniplm.data.tokenizer import load_tokenizer
 from miniplm.manifest import Manifest
+from miniplm.report.choice_words import choice_in_words, kept_range
 from miniplm.report.selection_content import DomainRow, Example, SelectionSummary
 from miniplm.selection.config import SelectionConfig
 from miniplm.selection.row_text import row_text
@@ -50,7 +51,7 @@ def summarise_selection(
     sample = _read(selection_folder)
     facts, counts = manifest.facts, manifest.counts
     edges, bars = histogram(sample.difference, counts["sequences"] - counts["not_comparable"])
-    threshold = facts.get("threshold")
+    threshold, highest = kept_range(config, counts, facts.get("threshold"))
     centre = threshold if threshold is not None else float(np.median(sample.difference))
     return SelectionSummary(
         name=name,
@@ -60,6 +61,8 @@ def summarise_selection(
         num_candidates=counts["sequences"],
         num_kept=counts.get("kept_to_the_end", counts["kept"]),
         threshold=threshold,
+        highest=highest,
+        choice=choice_in_words(config, counts),
         histogram_edges=edges,
         histogram_counts=bars,
         mean_score=facts["mean_score"],

@@ -1,0 +1,105 @@
+"""How a selection was chosen, in words that go beside the spread of its scores."""
+
+from collections.abc import Mapping
+
+from miniplm.report import formats
+from miniplm.selection.config import SelectionConfig
+
+_BY_ANOTHER = {
+    "random": "Sequences are kept by chance alone{within}, whatever their score.",
+    "teacher_only": "Kept{within} are the sequences that the teacher finds likeliest, whatever the "
+    "difference score.",
+    "reference_only": "Kept{within} are the sequences that the reference finds least likely, "
+    "whatever the difference score.",
+    "perplexity_band": "Kept{within} are the sequences whose loss under the reference lies in the "
+    "middle, whatever the difference score.",
+}
+
+
+def kept_range(
+    config: SelectionConfig, counts: Mapping[str, int], threshold: float | None
+) -> tuple[float | None, float | None]:
+    """The lowest and the highest kept score, where exactly what lies between them is kept.
+
+    Args:
+        config: What was asked for.
+        counts: Of the select stage's manifest.
+        threshold: Of its facts: the lowest kept score, if exactly the rows down to it are kept.
+
+    Returns:
+        None for an end that is open; both are where something else decides.
+    """
+    by_range = config.policy == "threshold" and config.calibration == "none"
+    if by_range and config.max_score is not None and not counts.get("near_duplicates"):
+        return config.min_score, config.max_score
+    return threshold, None
+
+
+def choice_in_words(config: SelectionConfig, counts: Mapping[str, int]) -> str:
+    """What decides, where that is not a range of this score.
+
+    Args:
+        config: What was asked for.
+        counts: Of the select stage's manifest.
+    """
+    once = not config.schedule and not config.replacement
+    if once and counts["kept"] == counts["sequences"] - counts["not_comparable"]:
+        return "All sequences that have a score are kept."
+    sentence = _rule(config)
+    if config.schedule:
+        sentence += " As training goes on, the share kept narrows."
+    if num_left_out := counts.get("near_duplicates"):
+        sentence += (
+            " Of each cluster of near-duplicates only the best-ranked could be kept, which left "
+            f"{num_left_out:,} sequences out."
+        )
+    return sentence
+
+
+def _rule(config: SelectionConfig) -> str:
+    within = "" if config.within == "corpus" else f" within each {config.within}"
+    score = "this score"
+    if config.calibration != "none":
+        score = f"the score after calibration ({config.calibration}; drawn is the one before)"
+    if config.policy in _BY_ANOTHER:
+        return _BY_ANOTHER[config.policy].format(within=within)
+    if config.policy == "sample":
+        return _sampled(config, score, within)
+    if config.policy == "quota":
+        return _by_quota(config, score)
+    if config.policy == "threshold":
+        return f"Sequences are kept by {score}: {config.amount_in_words}."
+    if config.policy == "band":
+        skipped, kept = formats.percent(config.skip_top), formats.percent(config.ratio)
+        return (
+            f"Sequences are ranked by {score}{within}; the first {skipped} are left out and the "
+            f"next {kept} kept{_each(within)}."
+        )
+    return f"Sequences are ranked by {score}{within}, and the best{_each(within)} are kept."
+
+
+def _each(within: str) -> str:
+    return " of each" if within else ""
+
+
+def _sampled(config: SelectionConfig, score: str, within: str) -> str:
+    how = "with replacement" if config.replacement else "without replacement"
+    return (
+        f"Sequences are drawn by chance{within}, {how}, by {score}: chance ~ exp(score / "
+        f"{config.temperature:g}), so that high ones are likelier and none is sure."
+    )
+
+
+def _by_quota(config: SelectionConfig, score: str) -> str:
+    kind = "group" if config.within == "group" else "domain"
+    if config.floor:
+        return (
+            f"The best {formats.percent(config.floor)} of each {kind} by {score} are kept in any "
+            "case, and the best of all that is left."
+        )
+    if config.shares:
+        return (
+            f"Sequences are ranked by {score} within each {kind} that shares names, and all others "
+            "among themselves; the best of each are kept."
+        )
+    return f"Sequences are ranked by {score} within each {kind}, and the best of each are kept."
