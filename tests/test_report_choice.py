@@ -1,8 +1,11 @@
 """What the page says of how a selection was chosen is true of each policy."""
 
+import doctest
+
 import pytest
 
-from miniplm.report.choice_words import choice_in_words, kept_range
+from miniplm.report import choice_words
+from miniplm.report.choice_words import asked_in_words, choice_in_words, dials_in_words, kept_range
 from miniplm.selection.config import BASELINES, SelectionConfig
 
 COUNTS = {"sequences": 100, "kept": 50, "not_comparable": 2}
@@ -68,3 +71,36 @@ def test_ends_are_drawn_where_they_say_exactly_what_is_kept(asked, counts, thres
     policy = "threshold" if "max_score" in asked else "top_ratio"
     config = SelectionConfig(policy=policy, **asked)
     assert kept_range(config, {**COUNTS, **counts}, threshold) == ends
+
+
+def test_dials_that_are_read_and_set_are_named():
+    everything = {
+        "policy": "sample", "temperature": 2, "replacement": True, "within": "domain",
+        "calibration": "zscore", "normalization": "per_byte", "one_per_cluster": True, "ratio": 0.3,
+    }  # fmt: skip
+    assert sorted(dials_in_words(SelectionConfig(**everything))) == [
+        "calibration zscore", "normalization per_byte", "one_per_cluster", "replacement",
+        "temperature 2", "within domain",
+    ]  # fmt: skip
+    assert dials_in_words(SelectionConfig(ratio=0.3)) == []
+    phases = [{"until": 0.3, "ratio": 1}, {"until": 1, "ratio": 0.5}]
+    assert dials_in_words(SelectionConfig(schedule=phases)) == ["schedule 1 until 0.3, 0.5 until 1"]
+    shares = {"a": 0.1, "b": 0.25}
+    assert dials_in_words(SelectionConfig(policy="quota", shares=shares)) == [
+        "shares a 0.1, b 0.25"
+    ]
+
+
+def test_a_share_is_of_what_near_duplicates_leave():
+    counts = {**COUNTS, "sequences": 10_000, "near_duplicates": 1_000}
+    said = "50% of the sequences left (9,000, without 1,000 near-duplicates)"
+    assert asked_in_words(SelectionConfig(one_per_cluster=True), counts) == said
+    assert asked_in_words(SelectionConfig(), COUNTS) == "50% of the sequences"
+    budget = SelectionConfig(policy="token_budget", tokens=9, one_per_cluster=True)
+    assert asked_in_words(budget, counts) == "9 tokens"
+
+
+def test_examples_in_docstrings_hold():
+    failed, tried = doctest.testmod(choice_words)
+    assert failed == 0
+    assert tried > 0

@@ -19,7 +19,10 @@ def page_of(*summaries):
 @pytest.fixture(scope="module")
 def page():
     return page_of(
-        selection(effects=effects()), selection(name="other", warnings=[], effects=effects())
+        selection(effects=effects()),
+        selection(
+            name="other", warnings=[], effects=effects(), dials=["within domain", "floor 0.1"]
+        ),
     )
 
 
@@ -57,7 +60,8 @@ def test_the_text_of_a_domain_of_which_little_is_kept_is_not_made_up(page):
 
 def test_selections_stand_side_by_side_after_the_candidates(page):
     assert page.row("all candidates", "Lost most")[2:4] == ["2.50", "45.0 %"]
-    row = page.row("other", "Lost most")
+    made = "top_ratio, 50% of the sequences, within domain, floor 0.1"
+    row = page.row(f"other{made}", "Lost most")
     assert row[2:4] == ["3.00", "36.0 %"]
     assert row[-2].startswith("books 19.8 → <0.1 %")
     assert row[-1].startswith("code-javascript 9.5 → 16.6 %")

@@ -158,6 +158,12 @@ def test_of_a_schedule_the_end_is_shown():
     assert "at the end of training" not in render_page(report())
 
 
+def test_the_dials_of_a_selection_stand_in_its_card():
+    page = check(render_page(report(selections=[selection(dials=["within domain", "floor 0.1"])])))
+    assert "".join(page.texts).count("Dialswithin domainfloor 0.1") == 1
+    assert "Dials" not in check(render_page(report())).texts
+
+
 def test_every_domain_has_its_numbers_and_its_bars(page):
     assert page.row("books", "Kept share") == [
         "8,100", "2", "", "<0.1 %", "", "0.980", "", "19.8 %", "<0.1 %"

@@ -1,4 +1,4 @@
-"""How a selection was chosen, in words that go beside the spread of its scores."""
+"""How a selection was chosen, in words: what was asked for, and what decides."""
 
 from collections.abc import Mapping
 
@@ -14,6 +14,8 @@ _BY_ANOTHER = {
     "perplexity_band": "Kept{within} are the sequences whose loss under the reference lies in the "
     "middle, whatever the difference score.",
 }
+
+_SAID_ELSEWHERE = frozenset({"policy", "ratio", "tokens", "min_score", "max_score"})
 
 
 def kept_range(
@@ -54,6 +56,42 @@ def choice_in_words(config: SelectionConfig, counts: Mapping[str, int]) -> str:
             f"{num_left_out:,} sequences out."
         )
     return sentence
+
+
+def asked_in_words(config: SelectionConfig, counts: Mapping[str, int]) -> str:
+    """How much is asked for, and of what where near-duplicates have no place in the ranking."""
+    left_out = counts.get("near_duplicates")
+    if not left_out or config.policy == "threshold" or config.tokens is not None:
+        return config.amount_in_words
+    left = counts["sequences"] - left_out
+    return f"{config.amount_in_words} left ({left:,}, without {left_out:,} near-duplicates)"
+
+
+def dials_in_words(config: SelectionConfig) -> list[str]:
+    """Dials that the policy reads and that are not at their default, but for how much is kept.
+
+    Example:
+        >>> dials_in_words(SelectionConfig(policy="quota", within="group", floor=0.1))
+        ['within group', 'floor 0.1']
+    """
+    fields = type(config).model_fields
+    return [
+        _dial(name, value)
+        for name, value in config.fingerprinted().items()
+        if name not in _SAID_ELSEWHERE and getattr(config, name) != fields[name].default
+    ]
+
+
+def _dial(name: str, value: object) -> str:
+    """In the recipe's own words."""
+    if value is True:
+        return name
+    if isinstance(value, dict):
+        return f"{name} " + ", ".join(f"{key} {share:g}" for key, share in value.items())
+    if isinstance(value, list):
+        phases = (f"{phase['ratio']:g} until {phase['until']:g}" for phase in value)
+        return f"{name} " + ", ".join(phases)
+    return f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
 
 
 def _rule(config: SelectionConfig) -> str:

@@ -43,8 +43,9 @@ class Example:
 class SelectionSummary:
     """One selection: how it was made, how scores are spread, what it kept.
 
-    `policy` and `normalization` are the words of the recipe, `asked` is how much to keep; scores
-    are in nats per token or per byte, or in nats (`sum`). `histogram_edges` has one entry more than
+    `policy` and `normalization` are the words of the recipe, `asked` is how much to keep, `dials`
+    are the others that the policy reads, where they are not at their defaults. Scores are in nats
+    per token or per byte, or in nats (`sum`). `histogram_edges` has one entry more than
     `histogram_counts`; the outermost bins hold all that lies beyond. `threshold` is the lowest kept
     score and `highest` the highest, where exactly what lies between them is kept; an end that is
     None is open, and where both are, `choice` says what decides.
@@ -71,5 +72,6 @@ class SelectionSummary:
     """What it did to the text, where that was measured."""
     highest: float | None = None
     choice: str = ""
+    dials: Sequence[str] = ()
     narrows: bool = False
     """Whether the share kept narrows in training; then all figures are of the end of it."""

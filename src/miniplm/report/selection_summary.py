@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from miniplm.data.shards import Shard
 from miniplm.data.tokenizer import load_tokenizer
 from miniplm.manifest import Manifest
-from miniplm.report.choice_words import choice_in_words, kept_range
+from miniplm.report.choice_words import asked_in_words, choice_in_words, dials_in_words, kept_range
 from miniplm.report.selection_content import DomainRow, Example, SelectionSummary
 from miniplm.selection.config import SelectionConfig
 from miniplm.selection.row_text import row_text
@@ -57,7 +57,8 @@ def summarise_selection(
         name=name,
         policy=config.policy,
         normalization=config.normalization,
-        asked=config.amount_in_words,
+        asked=asked_in_words(config, counts),
+        dials=dials_in_words(config),
         num_candidates=counts["sequences"],
         num_kept=counts.get("kept_to_the_end", counts["kept"]),
         threshold=threshold,

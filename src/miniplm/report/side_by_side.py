@@ -20,6 +20,8 @@ class OverviewRow:
     """A selection among the others; `figures` are the candidates' in the first row."""
 
     name: str
+    made: str
+    """Policy, amount and dials."""
     figures: TextFigures
     trigrams: float | None
     lost: Sequence[str]
@@ -38,19 +40,30 @@ class Overview:
 
 def overview(selections: Sequence[SelectionSummary]) -> Overview | None:
     """Lay out the selections whose effects were measured; None where there are fewer than two."""
-    known = [(summary.name, summary.effects) for summary in selections if summary.effects]
+    known = [(summary, summary.effects) for summary in selections if summary.effects]
     if len(known) < 2:
         return None
     baselines = list(dict.fromkeys(row.baseline for _, e in known for row in e.agreements))
     first = known[0][1].overall.candidates
     return Overview(
-        candidates=_overview_row("all candidates", first, [], ()),
+        candidates=_overview_row("all candidates", "", first, [], ()),
         rows=[
-            _overview_row(name, e.overall.kept, domain_shares(e), _overlaps(e, baselines))
-            for name, e in known
+            _overview_row(
+                summary.name,
+                made_in_words(summary),
+                e.overall.kept,
+                domain_shares(e),
+                _overlaps(e, baselines),
+            )
+            for summary, e in known
         ],
         baselines=baselines,
     )
+
+
+def made_in_words(summary: SelectionSummary) -> str:
+    """How a selection was made, as short as can be."""
+    return ", ".join([summary.policy, summary.asked, *summary.dials])
 
 
 def _overlaps(effects: SelectionEffects, baselines: Sequence[str]) -> list[float | None]:
@@ -59,13 +72,23 @@ def _overlaps(effects: SelectionEffects, baselines: Sequence[str]) -> list[float
 
 
 def _overview_row(
-    name: str, figures: TextFigures, shares: Sequence[Shares], overlaps: Sequence[float | None]
+    name: str,
+    made: str,
+    figures: TextFigures,
+    shares: Sequence[Shares],
+    overlaps: Sequence[float | None],
 ) -> OverviewRow:
     moved = sorted(shares, key=lambda row: row.after - row.before)
     lost = [row for row in moved[:_MOST_NAMED] if row.before - row.after > _LEAST_MOVED]
     gained = [row for row in moved[::-1][:_MOST_NAMED] if row.after - row.before > _LEAST_MOVED]
     return OverviewRow(
-        name, figures, figures.distinct[_TRIGRAMS], _in_words(lost), _in_words(gained), overlaps
+        name,
+        made,
+        figures,
+        figures.distinct[_TRIGRAMS],
+        _in_words(lost),
+        _in_words(gained),
+        overlaps,
     )
 
 
