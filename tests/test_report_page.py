@@ -132,6 +132,22 @@ def test_students_are_compared_with_the_baseline(page):
     assert page.row("plain", "Student")[3] == "baseline"
 
 
+def test_losses_of_another_tokenizer_are_not_compared():
+    tokenizers = {row.name: "one" for row in report().models} | {"miniplm": "two"}
+    page = check(render_page(report(tokenizers=tokenizers)))
+    compared = check(render_page(report()))
+    loss, difference, bits, *rest = page.row("miniplm", "Student")[2:]
+    assert difference == "–"
+    assert [loss, bits, *rest] == [
+        cell for place, cell in enumerate(compared.row("miniplm", "Student")[2:]) if place != 1
+    ]
+    assert page.row("miniplm-per-domain", "Student") == compared.row(
+        "miniplm-per-domain", "Student"
+    )
+    in_loss, in_bits = [t for t in page.tables if "teacher ahead by" in [c.strip() for c in t[0]]]
+    assert len(in_loss[1]) == len(in_bits[1]) - 1
+
+
 def test_the_table_of_models_shows_how_far_the_teacher_is_ahead(page):
     teacher, reference = report().models[:2]
     assert page.row("teacher", "Model")[1:4] == ["6.1M", "250M", "41"]
