@@ -13,6 +13,8 @@ from miniplm.report.content import ReportContent
 from miniplm.report.model_content import CurvePoint, HeldOutRow, ModelRow, TrainingCurves
 from miniplm.report.page import render_page
 from miniplm.report.selection_content import DomainRow
+from miniplm.report.selection_summary import fitted_line
+from miniplm.selection.config import SelectionConfig
 
 # ---- reading a page back -------------------------------------------------------------------------
 
@@ -178,6 +180,17 @@ def test_the_dials_of_a_selection_stand_in_its_card():
     page = check(render_page(report(selections=[selection(dials=["within domain", "floor 0.1"])])))
     assert "".join(page.texts).count("Dialswithin domainfloor 0.1") == 1
     assert "Dials" not in check(render_page(report())).texts
+
+
+@pytest.mark.parametrize(("slope", "said"), [(0.8124, "+ 0.812"), (-0.05, "− 0.050")])
+def test_the_line_of_a_calibration_stands_in_the_card(slope, said):
+    facts = {"calibration": {"slope": slope, "intercept": 0.3}}
+    line = fitted_line(SelectionConfig(calibration="residual"), facts)
+    html = render_page(report(selections=[selection(line=line)]))
+    assert f"teacher = 0.300 {said} \N{MULTIPLICATION SIGN} reference" in "".join(check(html).texts)
+    assert "Line of the calibration" not in render_page(report())
+    assert fitted_line(SelectionConfig(), {"calibration": None}) is None
+    assert fitted_line(SelectionConfig(calibration="zscore"), {"calibration": {"a": 1}}) is None
 
 
 def test_every_domain_has_its_numbers_and_its_bars(page):

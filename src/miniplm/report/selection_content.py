@@ -40,6 +40,14 @@ class Example:
 
 
 @dataclass(frozen=True)
+class FittedLine:
+    """Of calibration `residual`: teacher loss = intercept + slope * reference loss."""
+
+    slope: float
+    intercept: float
+
+
+@dataclass(frozen=True)
 class SelectionSummary:
     """One selection: how it was made, how scores are spread, what it kept.
 
@@ -73,5 +81,6 @@ class SelectionSummary:
     highest: float | None = None
     choice: str = ""
     dials: Sequence[str] = ()
+    line: FittedLine | None = None
     narrows: bool = False
     """Whether the share kept narrows in training; then all figures are of the end of it."""

@@ -4,6 +4,7 @@ Spread and examples come from the sample that the select stage left, so that no 
 ever in memory; up to 65,536 candidates the sample is all of them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from miniplm.data.shards import Shard
 from miniplm.data.tokenizer import load_tokenizer
 from miniplm.manifest import Manifest
 from miniplm.report.choice_words import asked_in_words, choice_in_words, dials_in_words, kept_range
-from miniplm.report.selection_content import DomainRow, Example, SelectionSummary
+from miniplm.report.selection_content import DomainRow, Example, FittedLine, SelectionSummary
 from miniplm.selection.config import SelectionConfig
 from miniplm.selection.row_text import row_text
 from miniplm.selection.sample import read_sample
@@ -63,6 +64,7 @@ def summarise_selection(
         num_kept=counts.get("kept_to_the_end", counts["kept"]),
         threshold=threshold,
         highest=highest,
+        line=fitted_line(config, facts),
         choice=choice_in_words(config, counts),
         histogram_edges=edges,
         histogram_counts=bars,
@@ -74,6 +76,14 @@ def summarise_selection(
         warnings=facts["warnings"],
         narrows=bool(config.schedule),
     )
+
+
+def fitted_line(config: SelectionConfig, facts: Mapping[str, Any]) -> FittedLine | None:
+    """The line that a selection's calibration fitted, from the facts of its manifest."""
+    fitted = facts.get("calibration")
+    if config.calibration != "residual" or not fitted:
+        return None
+    return FittedLine(fitted["slope"], fitted["intercept"])
 
 
 def _read(selection_folder: Path) -> _Sample:
