@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from made_up_effects import effects
 from made_up_report import DOMAINS, TEXTS, curve, model, report, selection
 from miniplm.report import formats, svg
 from miniplm.report.content import ReportContent
@@ -211,6 +212,22 @@ def test_domains_stand_in_the_order_of_what_was_kept_of_them(page):
 def test_warnings_stand_in_the_selection_and_are_pointed_to_at_the_top(page):
     assert report().selections[0].warnings[0] in page.texts
     assert "".join(page.texts).index("carries a warning") < page.html.index('id="models"')
+
+
+def test_warnings_of_many_selections_are_counted_and_named_once():
+    names = [f"s{place}" for place in range(18)]
+    made = [selection(name=name, warnings=["one", "two"]) for name in names]
+    page = check(render_page(report(selections=[*made, selection(name="calm", warnings=[])])))
+    head = page.html.partition('<p class="pointer">')[2].partition("</p>")[0]
+    text = re.sub(r"\s+", " ", re.sub("<[^>]*>", "", head))
+    assert f"36 warnings in 18 selections: {', '.join(names)}." in text
+    assert 'href="#selection-18">s17</a>' in head
+
+
+def test_drawings_wider_than_a_phone_say_that_they_scroll():
+    page = check(render_page(report(selections=[selection(effects=effects())])))
+    wide = sum("wide" in name.split() for name in page.classes("svg"))
+    assert wide == page.classes("p").count("hint") == 4
 
 
 def test_examples_are_shown_whole_and_folded_when_long(page):
