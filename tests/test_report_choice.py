@@ -97,7 +97,7 @@ def test_a_share_is_of_what_near_duplicates_leave():
     assert asked_in_words(SelectionConfig(one_per_cluster=True), counts) == said
     assert asked_in_words(SelectionConfig(), COUNTS) == "50% of the sequences"
     budget = SelectionConfig(policy="token_budget", tokens=9, one_per_cluster=True)
-    assert asked_in_words(budget, counts) == "9 tokens"
+    assert asked_in_words(budget, counts) == "9 predicted tokens"
 
 
 def test_examples_in_docstrings_hold():

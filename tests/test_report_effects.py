@@ -33,6 +33,14 @@ def test_measures_stand_before_and_after_with_their_change(page):
     assert page.row("Rows", "Measure") == ["41,000", "20,500", "−50.0 %", ""]
 
 
+def test_ids_are_not_called_tokens_where_a_budget_counts_predicted_ones(page):
+    assert page.row("Token ids", "Measure")[0] == "9.84M"
+    headings = next(table[0] for table in page.tables if "Lost most" in table[0])
+    assert "Token ids" in headings
+    assert "Tokens" not in headings
+    assert "a budget in tokens counts those that are predicted" in "".join(page.texts)
+
+
 def test_every_domain_has_a_pair_of_bars_that_says_both_shares(page):
     candidates, kept = (sum(row[i] for row in DOMAINS.values()) for i in (0, 1))
     before, after = (f"{100 * n / t:.1f} %" for n, t in ((8100, candidates), (3402, kept)))

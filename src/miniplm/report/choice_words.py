@@ -60,8 +60,10 @@ def choice_in_words(config: SelectionConfig, counts: Mapping[str, int]) -> str:
 
 def asked_in_words(config: SelectionConfig, counts: Mapping[str, int]) -> str:
     """How much is asked for, and of what where near-duplicates have no place in the ranking."""
+    if config.tokens is not None:
+        return f"{config.tokens:,} predicted tokens"
     left_out = counts.get("near_duplicates")
-    if not left_out or config.policy == "threshold" or config.tokens is not None:
+    if not left_out or config.policy == "threshold":
         return config.amount_in_words
     left = counts["sequences"] - left_out
     return f"{config.amount_in_words} left ({left:,}, without {left_out:,} near-duplicates)"
