@@ -67,14 +67,32 @@ def test_the_text_of_a_domain_of_which_little_is_kept_is_not_made_up(page):
 
 
 def test_selections_stand_side_by_side_after_the_candidates(page):
-    assert page.row("all candidates", "Lost most")[2:4] == ["2.50", "45.0 %"]
+    assert page.row("all candidates", "Lost most")[2:4] == ["2.50", "–"]
     made = "top_ratio, 50% of the sequences, within domain, floor 0.1"
     row = page.row(f"other{made}", "Lost most")
-    assert row[2:4] == ["3.00", "36.0 %"]
+    assert row[2:4] == ["3.00", "−20.0 %"]
     assert row[-2].startswith("books 19.8 → <0.1 %")
     assert row[-1].startswith("code-javascript 9.5 → 16.6 %")
     assert page.row("other", "teacher_only") == ["50.0 %", "80.0 %"]
     assert page.html.count('id="selections"') == 1
+
+
+def test_distinct_ngrams_compare_with_the_candidates_at_equal_numbers():
+    small = Change("", figures(41_000, 2.5, 0.8), figures(300, 3.0, 0.72))
+    page = page_of(
+        selection(effects=effects()), selection(name="small", effects=effects(overall=small))
+    )
+    assert page.row("smalltop_ratio, 50% of the sequences", "Lost most")[3] == "−10.0 %"
+    assert "A dash under compression" not in page.html
+
+
+def test_a_dash_under_compression_is_explained():
+    short = Change("", figures(41_000, 2.5, 0.5), figures(30, None, 0.5))
+    page = page_of(
+        selection(effects=effects()), selection(name="short", effects=effects(overall=short))
+    )
+    assert page.row("shorttop_ratio, 50% of the sequences", "Lost most")[2] == "–"
+    assert "does not fill a block of 32.8 kB" in "".join(page.texts)
 
 
 def test_one_selection_has_no_table_of_all():
