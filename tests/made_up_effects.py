@@ -13,7 +13,7 @@ from miniplm.report.effects_content import (
 def figures(num_rows, compression, variety, **changes):
     values = {
         "num_rows": num_rows, "num_tokens": 240 * num_rows, "num_bytes": 560 * num_rows,
-        "length": [201, 246, 257], "row_compression": 0.8 * compression,
+        "length": [201, 246, 257], "row_compression": compression and 0.8 * compression,
         "block_compression": compression, "distinct": [0.0019, 0.31 * variety, 0.9 * variety, 1.0],
         "self_similarity": 0.01 / variety, "loss": 4.0 + variety,
     }  # fmt: skip

@@ -19,7 +19,10 @@ def page_of(*summaries):
 @pytest.fixture(scope="module")
 def page():
     return page_of(
-        selection(effects=effects()), selection(name="other", warnings=[], effects=effects())
+        selection(effects=effects()),
+        selection(
+            name="other", warnings=[], effects=effects(), dials=["within domain", "floor 0.1"]
+        ),
     )
 
 
@@ -28,6 +31,14 @@ def test_measures_stand_before_and_after_with_their_change(page):
     assert page.row("Distinct 3-grams", "Measure")[:3] == ["0.450", "0.360", "−20.0 %"]
     assert page.row("Likeness of two rows", "Measure")[:2] == ["0.0200", "0.0250"]
     assert page.row("Rows", "Measure") == ["41,000", "20,500", "−50.0 %", ""]
+
+
+def test_ids_are_not_called_tokens_where_a_budget_counts_predicted_ones(page):
+    assert page.row("Token ids", "Measure")[0] == "9.84M"
+    headings = next(table[0] for table in page.tables if "Lost most" in table[0])
+    assert "Token ids" in headings
+    assert "Tokens" not in headings
+    assert "a budget in tokens counts those that are predicted" in "".join(page.texts)
 
 
 def test_every_domain_has_a_pair_of_bars_that_says_both_shares(page):
@@ -56,13 +67,32 @@ def test_the_text_of_a_domain_of_which_little_is_kept_is_not_made_up(page):
 
 
 def test_selections_stand_side_by_side_after_the_candidates(page):
-    assert page.row("all candidates", "Lost most")[2:4] == ["2.50", "45.0 %"]
-    row = page.row("other", "Lost most")
-    assert row[2:4] == ["3.00", "36.0 %"]
+    assert page.row("all candidates", "Lost most")[2:4] == ["2.50", "–"]
+    made = "top_ratio, 50% of the sequences, within domain, floor 0.1"
+    row = page.row(f"other{made}", "Lost most")
+    assert row[2:4] == ["3.00", "−20.0 %"]
     assert row[-2].startswith("books 19.8 → <0.1 %")
     assert row[-1].startswith("code-javascript 9.5 → 16.6 %")
     assert page.row("other", "teacher_only") == ["50.0 %", "80.0 %"]
     assert page.html.count('id="selections"') == 1
+
+
+def test_distinct_ngrams_compare_with_the_candidates_at_equal_numbers():
+    small = Change("", figures(41_000, 2.5, 0.8), figures(300, 3.0, 0.72))
+    page = page_of(
+        selection(effects=effects()), selection(name="small", effects=effects(overall=small))
+    )
+    assert page.row("smalltop_ratio, 50% of the sequences", "Lost most")[3] == "−10.0 %"
+    assert "A dash under compression" not in page.html
+
+
+def test_a_dash_under_compression_is_explained():
+    short = Change("", figures(41_000, 2.5, 0.5), figures(30, None, 0.5))
+    page = page_of(
+        selection(effects=effects()), selection(name="short", effects=effects(overall=short))
+    )
+    assert page.row("shorttop_ratio, 50% of the sequences", "Lost most")[2] == "–"
+    assert "does not fill a block of 32.8 kB" in "".join(page.texts)
 
 
 def test_one_selection_has_no_table_of_all():

@@ -7,12 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from made_up_effects import effects
 from made_up_report import DOMAINS, TEXTS, curve, model, report, selection
 from miniplm.report import formats, svg
 from miniplm.report.content import ReportContent
 from miniplm.report.model_content import CurvePoint, HeldOutRow, ModelRow, TrainingCurves
 from miniplm.report.page import render_page
 from miniplm.report.selection_content import DomainRow
+from miniplm.report.selection_summary import fitted_line
+from miniplm.selection.config import SelectionConfig
 
 # ---- reading a page back -------------------------------------------------------------------------
 
@@ -132,6 +135,22 @@ def test_students_are_compared_with_the_baseline(page):
     assert page.row("plain", "Student")[3] == "baseline"
 
 
+def test_losses_of_another_tokenizer_are_not_compared():
+    tokenizers = {row.name: "one" for row in report().models} | {"miniplm": "two"}
+    page = check(render_page(report(tokenizers=tokenizers)))
+    compared = check(render_page(report()))
+    loss, difference, bits, *rest = page.row("miniplm", "Student")[2:]
+    assert difference == "–"
+    assert [loss, bits, *rest] == [
+        cell for place, cell in enumerate(compared.row("miniplm", "Student")[2:]) if place != 1
+    ]
+    assert page.row("miniplm-per-domain", "Student") == compared.row(
+        "miniplm-per-domain", "Student"
+    )
+    in_loss, in_bits = [t for t in page.tables if "teacher ahead by" in [c.strip() for c in t[0]]]
+    assert len(in_loss[1]) == len(in_bits[1]) - 1
+
+
 def test_the_table_of_models_shows_how_far_the_teacher_is_ahead(page):
     teacher, reference = report().models[:2]
     assert page.row("teacher", "Model")[1:4] == ["6.1M", "250M", "41"]
@@ -158,6 +177,23 @@ def test_of_a_schedule_the_end_is_shown():
     assert "at the end of training" not in render_page(report())
 
 
+def test_the_dials_of_a_selection_stand_in_its_card():
+    page = check(render_page(report(selections=[selection(dials=["within domain", "floor 0.1"])])))
+    assert "".join(page.texts).count("Dialswithin domainfloor 0.1") == 1
+    assert "Dials" not in check(render_page(report())).texts
+
+
+@pytest.mark.parametrize(("slope", "said"), [(0.8124, "+ 0.812"), (-0.05, "− 0.050")])
+def test_the_line_of_a_calibration_stands_in_the_card(slope, said):
+    facts = {"calibration": {"slope": slope, "intercept": 0.3}}
+    line = fitted_line(SelectionConfig(calibration="residual"), facts)
+    html = render_page(report(selections=[selection(line=line)]))
+    assert f"teacher = 0.300 {said} \N{MULTIPLICATION SIGN} reference" in "".join(check(html).texts)
+    assert "Line of the calibration" not in render_page(report())
+    assert fitted_line(SelectionConfig(), {"calibration": None}) is None
+    assert fitted_line(SelectionConfig(calibration="zscore"), {"calibration": {"a": 1}}) is None
+
+
 def test_every_domain_has_its_numbers_and_its_bars(page):
     assert page.row("books", "Kept share") == [
         "8,100", "2", "", "<0.1 %", "", "0.980", "", "19.8 %", "<0.1 %"
@@ -176,6 +212,22 @@ def test_domains_stand_in_the_order_of_what_was_kept_of_them(page):
 def test_warnings_stand_in_the_selection_and_are_pointed_to_at_the_top(page):
     assert report().selections[0].warnings[0] in page.texts
     assert "".join(page.texts).index("carries a warning") < page.html.index('id="models"')
+
+
+def test_warnings_of_many_selections_are_counted_and_named_once():
+    names = [f"s{place}" for place in range(18)]
+    made = [selection(name=name, warnings=["one", "two"]) for name in names]
+    page = check(render_page(report(selections=[*made, selection(name="calm", warnings=[])])))
+    head = page.html.partition('<p class="pointer">')[2].partition("</p>")[0]
+    text = re.sub(r"\s+", " ", re.sub("<[^>]*>", "", head))
+    assert f"36 warnings in 18 selections: {', '.join(names)}." in text
+    assert 'href="#selection-18">s17</a>' in head
+
+
+def test_drawings_wider_than_a_phone_say_that_they_scroll():
+    page = check(render_page(report(selections=[selection(effects=effects())])))
+    wide = sum("wide" in name.split() for name in page.classes("svg"))
+    assert wide == page.classes("p").count("hint") == 4
 
 
 def test_examples_are_shown_whole_and_folded_when_long(page):
@@ -324,8 +376,11 @@ EDGES = {
     "no bars": lambda: report(
         selections=[selection(histogram_edges=[], histogram_counts=[], domains=[], examples=[])]
     ),
-    "no threshold": lambda: report(selections=[selection(threshold=None, policy="random")]),
-    "a cut within domains": lambda: report(selections=[selection(threshold=-0.2)]),
+    "no threshold": lambda: report(
+        selections=[selection(threshold=None, choice="Each domain is ranked by itself.")]
+    ),
+    "a range": lambda: report(selections=[selection(threshold=0.5, highest=2.3)]),
+    "a range open below": lambda: report(selections=[selection(threshold=None, highest=2.3)]),
     "a threshold beyond the bars": lambda: report(selections=[selection(threshold=99.0)]),
     "three selections": lambda: report(
         selections=[selection(name=name) for name in ("miniplm", "random", "x" * 200)]
@@ -366,13 +421,24 @@ def test_unknown_values_are_dashes():
     assert page.row("plain", "Model") == ["", *["–"] * 9]
 
 
-def test_a_choice_that_the_score_does_not_make_is_not_drawn_as_a_cut():
-    mixed = check(render_page(EDGES["a cut within domains"]()))
-    assert mixed.classes("rect").count("part-kept") == 40 - 1 + 1  # the bars above, the legend
-    assert any("lowest kept score −0.200" in text for text in mixed.texts)
-    none = check(render_page(EDGES["no threshold"]()))
-    assert none.classes("rect").count("part-kept") == 40 + 1
-    assert "Middle scores " in none.texts
+def test_a_choice_that_no_threshold_makes_is_not_drawn_as_a_cut():
+    page = check(render_page(EDGES["no threshold"]()))
+    assert page.classes("rect").count("part-kept") == 40 + 1  # and the legend
+    assert "Middle scores " in page.texts
+    assert "Each domain is ranked by itself." in "".join(page.texts)
+    assert "is kept." not in "".join(page.texts)
+
+
+def test_a_range_is_drawn_with_both_ends():
+    page = check(render_page(EDGES["a range"]()))
+    others = 1 + len(DOMAINS)  # the legend, and a bar for each domain
+    assert page.classes("rect").count("kept") - others == 17  # of 40 bars, two of them in part
+    assert page.classes("rect").count("dropped") - others == 25
+    assert "kept: 0.500 to 2.300" in page.texts
+    assert "Everything from 0.500 to 2.300 is kept." in "".join(page.texts)
+    open_below = check(render_page(EDGES["a range open below"]()))
+    assert "kept: to 2.300" in open_below.texts
+    assert "Everything to 2.300 is kept." in "".join(open_below.texts)
 
 
 def test_every_row_of_a_table_has_as_many_cells_as_its_table_has_columns():

@@ -118,9 +118,9 @@ def test_a_bar_that_the_threshold_cuts_is_kept_in_part():
     assert bars([5, 4, 3], 9.0, 2) == [0, 0, 2]
 
 
-def test_counts_that_a_threshold_cannot_explain_are_not_split():
-    assert bars([5, 4, 3], 0.5, 2) is None
-    assert bars([5, 4, 3], 2.5, 4) is None
+def test_bars_of_a_sample_need_not_add_up_to_what_was_kept():
+    assert bars([5, 4, 3], 0.5, 2) == [0, 4, 3]
+    assert bars([5, 4, 3], 2.5, 4) == [0, 0, 3]
     assert bars([5, 4, 3], None, 7) is None
 
 

@@ -5,6 +5,7 @@ Marks carry a hover title with the exact figures, and differ in shape or label a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from markupsafe import Markup
 
@@ -143,26 +144,48 @@ def _end_labels(frame: Frame, lines: Sequence[Line]) -> list[Element]:
 
 @dataclass(frozen=True)
 class Bin:
-    """A bar of the histogram: all sequences it counts, and how many of them were kept.
-
-    `num_kept` is None where the score alone does not say which were kept.
-    """
+    """A bar of the histogram and all sequences it counts."""
 
     low: float
     high: float
     num_sequences: int
-    num_kept: int | None
     title: str
 
 
+@dataclass(frozen=True)
+class Ends:
+    """The lowest and the highest kept score; None is open."""
+
+    lowest: float | None
+    highest: float | None = None
+
+    @property
+    def known(self) -> list[float]:
+        """Those that there are, rising."""
+        return [end for end in (self.lowest, self.highest) if end is not None]
+
+    @property
+    def in_words(self) -> str:
+        """For the lines that mark them."""
+        if self.highest is None:
+            return f"threshold {formats.fixed(self.lowest)}"
+        start = "" if self.lowest is None else f"{formats.fixed(self.lowest)} "
+        return f"kept: {start}to {formats.fixed(self.highest)}"
+
+    def hold(self, score: float) -> bool:
+        """Whether a score is kept."""
+        above = self.lowest is None or score >= self.lowest
+        return above and (self.highest is None or score <= self.highest)
+
+
 def histogram(
-    bins: Sequence[Bin], threshold: float | None, mean: float, x_label: str, description: str
+    bins: Sequence[Bin], ends: Ends | None, mean: float, x_label: str, description: str
 ) -> Markup:
-    """Bars of counts over score ranges, cut in two at the threshold.
+    """Bars of counts over score ranges, cut at the ends of what is kept.
 
     Args:
         bins: Neighbouring bars in rising order; the outermost hold all that lies beyond.
-        threshold: The lowest kept score, drawn as a line; None for no line.
+        ends: Of the scores that are kept, drawn as lines; None where they do not tell what is.
         mean: The mean score, marked under the axis of counts.
         x_label: The name of the score, with its unit.
         description: What is read out in place of the drawing.
@@ -175,31 +198,30 @@ def histogram(
     y_label = f"candidate sequences{f' ({word}s)' if word else ''} per bar"
     parts = frame.grid(x_label, y_label, y_factor=factor)
     for each in bins:
-        parts.append(
-            svg.node("g", svg.title(each.title), *_bar(frame, each, threshold), class_="bin")
-        )
+        parts.append(svg.node("g", svg.title(each.title), *_bar(frame, each, ends), class_="bin"))
     floor = frame.height - frame.bottom
     first, last = frame.px(bins[0].low), frame.px(bins[-1].high)
     parts.append(svg.text(first, floor + 31, "◂ and all below", "start", "tick"))
     parts.append(svg.text(last, floor + 31, "and all above ▸", "end", "tick"))
     parts.append(_mean_mark(frame, mean))
-    if threshold is not None:
-        parts.extend(_threshold_mark(frame, threshold, split=bins[0].num_kept is not None))
+    if ends is not None:
+        parts.extend(_end_marks(frame, ends))
     return svg.document(frame.width, frame.height, parts, "chart wide", description)
 
 
-def _bar(frame: Frame, each: Bin, threshold: float | None) -> list[Element]:
-    """One bar, or its dropped and its kept part to the left and right of the threshold."""
+def _bar(frame: Frame, each: Bin, ends: Ends | None) -> list[Element]:
+    """One bar, or its parts that are dropped and kept."""
     left, right = frame.px(each.low) + 0.5, frame.px(each.high) - 0.5
     right = max(right, left + 0.5)
-    if each.num_kept is None:
-        some_kept = threshold is not None and each.high > threshold
-        spans = [(left, right, "part-kept" if some_kept or threshold is None else "dropped")]
-    elif threshold is not None and 0 < each.num_kept < each.num_sequences:
-        cut = min(max(frame.px(threshold), left), right)
-        spans = [(left, cut, "dropped"), (cut, right, "kept")]
-    else:
-        spans = [(left, right, "kept" if each.num_kept else "dropped")]
+    spans = [(left, right, "part-kept")]
+    if ends is not None:
+        cuts = [end for end in ends.known if each.low < end < each.high]
+        scores = pairwise([each.low, *cuts, each.high])
+        places = pairwise([left, *(min(max(frame.px(cut), left), right) for cut in cuts), right])
+        spans = [
+            (start, end, "kept" if ends.hold((low + high) / 2) else "dropped")
+            for (start, end), (low, high) in zip(places, scores, strict=True)
+        ]
     top, floor = frame.py(each.num_sequences), frame.height - frame.bottom
     # A full-height sheet under the bar, so that the hover title of a low bar is easy to hit.
     sheet = svg.node(
@@ -222,21 +244,20 @@ def _mean_mark(frame: Frame, mean: float) -> Element:
     )  # fmt: skip
 
 
-def _threshold_mark(frame: Frame, threshold: float, split: bool) -> list[Element]:
-    x, top = frame.px(threshold), frame.top
-    label = f"{'threshold' if split else 'lowest kept score'} {formats.fixed(threshold)}"
-    near_edge = x > frame.width - 130
+def _end_marks(frame: Frame, ends: Ends) -> list[Element]:
+    """A line at each end of what is kept, their name, and what lies to their sides."""
+    places = [frame.px(end) for end in ends.known]
+    middle, top = sum(places) / len(places), frame.top
+    anchor = "end" if middle > frame.width - 130 else "start" if middle < 130 else "middle"
     parts = [
-        svg.line(x, top - 20, x, frame.height - frame.bottom, "threshold"),
-        svg.text(
-            x, top - 26, label, "end" if near_edge else "start" if x < 130 else "middle", "strong"
-        ),
+        *(svg.line(x, top - 20, x, frame.height - frame.bottom, "threshold") for x in places),
+        svg.text(middle, top - 26, ends.in_words, anchor, "strong"),
     ]
-    right = "kept →" if split else "some kept →"
-    if x > 110:
-        parts.append(svg.text(x - 8, top - 8, "← dropped", "end", "name dropped-name"))
-    if not near_edge:
-        parts.append(svg.text(x + 8, top - 8, right, "start", "name kept-name"))
+    if ends.lowest is not None and places[0] > 110:
+        parts.append(svg.text(places[0] - 8, top - 8, "← dropped", "end", "name dropped-name"))
+    if places[-1] <= frame.width - 130:
+        name, kind = ("kept →", "kept") if ends.highest is None else ("dropped →", "dropped")
+        parts.append(svg.text(places[-1] + 8, top - 8, name, "start", f"name {kind}-name"))
     return parts
 
 

@@ -76,6 +76,7 @@ def collect(run: RunFiles) -> ReportContent:
         recipe_yaml=run.recipe_yaml,
         versions=versions(),
         predicted=predicted,
+        tokenizers=run.tokenizers,
         candidates=candidate_tables(record.manifests, list(run.selections)),
     )
 

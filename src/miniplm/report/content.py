@@ -61,4 +61,10 @@ class ReportContent:
     notes: Sequence[str] = field(default_factory=tuple)
     candidates: CandidateTables = field(default_factory=CandidateTables)
     """Near-duplicates and groups, where they were looked for."""
+    tokenizers: Mapping[str, str] = field(default_factory=dict)
+    """What each model reads, by any name; losses per token compare where it is the same."""
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def share_tokens(self, model: str, other: str | None) -> bool:
+        """Whether two models read the same tokenizer, so that their losses compare."""
+        return self.tokenizers.get(model) == self.tokenizers.get(other or "")

@@ -102,11 +102,11 @@ def measure_rows(effects: SelectionEffects) -> list[MeasureRow]:
     before, after = effects.overall.candidates, effects.overall.kept
     rows = [("Rows", "", before.num_rows, after.num_rows)]
     lengths = [
-        (f"Length, {label}", "tokens", before.length[place], after.length[place])
+        (f"Length, {label}", "token ids", before.length[place], after.length[place])
         for place, label in enumerate(("shortest tenth", "median", "longest tenth"))
     ]
     sizes = [
-        ("Tokens", "", before.num_tokens, after.num_tokens),
+        ("Token ids", "", before.num_tokens, after.num_tokens),
         ("Text", "bytes", before.num_bytes, after.num_bytes),
     ]
     measured = [

@@ -40,13 +40,23 @@ class Example:
 
 
 @dataclass(frozen=True)
+class FittedLine:
+    """Of calibration `residual`: teacher loss = intercept + slope * reference loss."""
+
+    slope: float
+    intercept: float
+
+
+@dataclass(frozen=True)
 class SelectionSummary:
     """One selection: how it was made, how scores are spread, what it kept.
 
-    `policy` and `normalization` are the words of the recipe, `asked` is how much to keep; scores
-    are in nats per token or per byte, or in nats (`sum`). `histogram_edges` has one entry more than
+    `policy` and `normalization` are the words of the recipe, `asked` is how much to keep, `dials`
+    are the others that the policy reads, where they are not at their defaults. Scores are in nats
+    per token or per byte, or in nats (`sum`). `histogram_edges` has one entry more than
     `histogram_counts`; the outermost bins hold all that lies beyond. `threshold` is the lowest kept
-    score, None where the policy does not go by the score.
+    score and `highest` the highest, where exactly what lies between them is kept; an end that is
+    None is open, and where both are, `choice` says what decides.
     """
 
     name: str
@@ -68,5 +78,9 @@ class SelectionSummary:
     """Plain sentences, such as `Domain 'books' all but vanishes: 2 of 310 sequences are kept.`"""
     effects: SelectionEffects | None = None
     """What it did to the text, where that was measured."""
+    highest: float | None = None
+    choice: str = ""
+    dials: Sequence[str] = ()
+    line: FittedLine | None = None
     narrows: bool = False
     """Whether the share kept narrows in training; then all figures are of the end of it."""

@@ -4,6 +4,7 @@ Spread and examples come from the sample that the select stage left, so that no 
 ever in memory; up to 65,536 candidates the sample is all of them.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from miniplm.data.shards import Shard
 from miniplm.data.tokenizer import load_tokenizer
 from miniplm.manifest import Manifest
-from miniplm.report.selection_content import DomainRow, Example, SelectionSummary
+from miniplm.report.choice_words import asked_in_words, choice_in_words, dials_in_words, kept_range
+from miniplm.report.selection_content import DomainRow, Example, FittedLine, SelectionSummary
 from miniplm.selection.config import SelectionConfig
 from miniplm.selection.row_text import row_text
 from miniplm.selection.sample import read_sample
@@ -50,16 +52,20 @@ def summarise_selection(
     sample = _read(selection_folder)
     facts, counts = manifest.facts, manifest.counts
     edges, bars = histogram(sample.difference, counts["sequences"] - counts["not_comparable"])
-    threshold = facts.get("threshold")
+    threshold, highest = kept_range(config, counts, facts.get("threshold"))
     centre = threshold if threshold is not None else float(np.median(sample.difference))
     return SelectionSummary(
         name=name,
         policy=config.policy,
         normalization=config.normalization,
-        asked=config.amount_in_words,
+        asked=asked_in_words(config, counts),
+        dials=dials_in_words(config),
         num_candidates=counts["sequences"],
         num_kept=counts.get("kept_to_the_end", counts["kept"]),
         threshold=threshold,
+        highest=highest,
+        line=fitted_line(config, facts),
+        choice=choice_in_words(config, counts),
         histogram_edges=edges,
         histogram_counts=bars,
         mean_score=facts["mean_score"],
@@ -70,6 +76,14 @@ def summarise_selection(
         warnings=facts["warnings"],
         narrows=bool(config.schedule),
     )
+
+
+def fitted_line(config: SelectionConfig, facts: Mapping[str, Any]) -> FittedLine | None:
+    """The line that a selection's calibration fitted, from the facts of its manifest."""
+    fitted = facts.get("calibration")
+    if config.calibration != "residual" or not fitted:
+        return None
+    return FittedLine(fitted["slope"], fitted["intercept"])
 
 
 def _read(selection_folder: Path) -> _Sample:

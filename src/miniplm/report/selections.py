@@ -9,7 +9,7 @@ from typing import Literal
 from markupsafe import Markup
 
 from miniplm.report import formats, minis
-from miniplm.report.charts import Bin, histogram
+from miniplm.report.charts import Bin, Ends, histogram
 from miniplm.report.effects import EffectsView, effects_view
 from miniplm.report.scales import Axis
 from miniplm.report.selection_content import DomainRow, Example, SelectionSummary
@@ -18,9 +18,8 @@ SCORE_UNITS = {"per_token": "nats per token", "per_byte": "nats per byte", "sum"
 PREVIEW_CHARACTERS = 420
 PREVIEW_LINES = 7
 
-Cut = Literal["clean", "mixed", "none"]
-"""`clean`: exactly what lies above the threshold is kept; `mixed`: the score does not decide
-alone; `none`: there is no threshold."""
+Cut = Literal["threshold", "range", "none"]
+"""What is kept: exactly what lies above the threshold, or between two scores; or other rows."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +70,23 @@ class SelectionView:
 
 def selection_view(place: int, summary: SelectionSummary) -> SelectionView:
     """Draw one selection; `place` counts the page's selections from 1."""
-    kept = kept_per_bin(summary)
-    mixed: Cut = "none" if summary.threshold is None else "mixed"
     return SelectionView(
         summary=summary,
         slug=f"selection-{place}",
         unit=score_unit(summary),
-        cut=mixed if kept is None else "clean",
+        cut=_cut(summary),
         kept_share=_kept_share(summary),
-        figure=_histogram(summary, kept) if summary.histogram_counts else None,
+        figure=_histogram(summary) if summary.histogram_counts else None,
         domains=_domain_views(summary),
         effects=effects_view(summary.name, summary.effects) if summary.effects else None,
         bands=_example_bands(summary),
     )
+
+
+def _cut(summary: SelectionSummary) -> Cut:
+    if summary.highest is not None:
+        return "range"
+    return "none" if summary.threshold is None else "threshold"
 
 
 def score_unit(summary: SelectionSummary) -> str:
@@ -92,35 +95,35 @@ def score_unit(summary: SelectionSummary) -> str:
 
 
 def kept_per_bin(summary: SelectionSummary) -> list[int] | None:
-    """How many sequences of each bar were kept, if exactly those above the threshold were.
+    """How many sequences of each bar were kept, of exactly those above the threshold.
+
+    Bars of a sample may not add up to what was kept; the bar that the threshold cuts makes up for
+    it as far as it can.
 
     Returns:
-        One count for each bar, or None where there is no threshold or where the counts show that
-        something other than the score decided too (a cut within each domain, sampling).
+        One count for each bar, or None where something other than a threshold decides.
     """
     counts, edges = list(summary.histogram_counts), summary.histogram_edges
-    if summary.threshold is None or not counts:
+    if summary.threshold is None or summary.highest is not None or not counts:
         return None
     index = min(max(bisect_right(edges, summary.threshold) - 1, 0), len(counts) - 1)
-    inside = summary.num_kept - sum(counts[index + 1 :])
-    if not 0 <= inside <= counts[index]:
-        return None
+    inside = min(max(0, summary.num_kept - sum(counts[index + 1 :])), counts[index])
     return [0] * index + [inside] + counts[index + 1 :]
 
 
-def _histogram(summary: SelectionSummary, kept: list[int] | None) -> Markup:
-    edges = list(pairwise(summary.histogram_edges))
+def _histogram(summary: SelectionSummary) -> Markup:
+    edges, kept = list(pairwise(summary.histogram_edges)), kept_per_bin(summary)
     bins = []
     for place, ((low, high), number) in enumerate(
         zip(edges, summary.histogram_counts, strict=True)
     ):
-        num_kept = None if kept is None else kept[place]
         reach = bin_range(low, high, first=place == 0, last=place == len(edges) - 1)
-        said = "" if num_kept is None else f", {num_kept:,} kept"
-        bins.append(Bin(low, high, number, num_kept, f"{reach}: {number:,} sequences{said}"))
+        said = "" if kept is None else f", {kept[place]:,} kept"
+        bins.append(Bin(low, high, number, f"{reach}: {number:,} sequences{said}"))
+    ends = None if _cut(summary) == "none" else Ends(summary.threshold, summary.highest)
     label = f"difference score, {score_unit(summary)}"
     description = f"Distribution of the difference scores of selection {summary.name}"
-    return histogram(bins, summary.threshold, summary.mean_score, label, description)
+    return histogram(bins, ends, summary.mean_score, label, description)
 
 
 def bin_range(low: float, high: float, *, first: bool, last: bool) -> str:

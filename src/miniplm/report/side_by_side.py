@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from miniplm.report import formats
-from miniplm.report.effects import domain_shares
+from miniplm.report.effects import domain_shares, relative
 from miniplm.report.effects_content import SelectionEffects, TextFigures
 from miniplm.report.mix_chart import Shares
 from miniplm.report.selection_content import SelectionSummary
@@ -20,8 +20,11 @@ class OverviewRow:
     """A selection among the others; `figures` are the candidates' in the first row."""
 
     name: str
+    made: str
+    """Policy, amount and dials."""
     figures: TextFigures
-    trigrams: float | None
+    trigrams: str
+    """Change of the share of distinct ones from the candidates', at equal numbers of them."""
     lost: Sequence[str]
     gained: Sequence[str]
     overlaps: Sequence[float | None]
@@ -34,23 +37,30 @@ class Overview:
     candidates: OverviewRow
     rows: Sequence[OverviewRow]
     baselines: Sequence[str]
+    block_bytes: int
+    """Text is put together in blocks of this size to see how it compresses."""
 
 
 def overview(selections: Sequence[SelectionSummary]) -> Overview | None:
     """Lay out the selections whose effects were measured; None where there are fewer than two."""
-    known = [(summary.name, summary.effects) for summary in selections if summary.effects]
+    known = [(summary, summary.effects) for summary in selections if summary.effects]
     if len(known) < 2:
         return None
     baselines = list(dict.fromkeys(row.baseline for _, e in known for row in e.agreements))
-    first = known[0][1].overall.candidates
+    first = known[0][1]
     return Overview(
-        candidates=_overview_row("all candidates", first, [], ()),
-        rows=[
-            _overview_row(name, e.overall.kept, domain_shares(e), _overlaps(e, baselines))
-            for name, e in known
-        ],
+        candidates=OverviewRow(
+            "all candidates", "", first.overall.candidates, formats.DASH, (), (), ()
+        ),
+        rows=[_overview_row(summary, effects, baselines) for summary, effects in known],
         baselines=baselines,
+        block_bytes=first.block_bytes,
     )
+
+
+def made_in_words(summary: SelectionSummary) -> str:
+    """How a selection was made, as short as can be."""
+    return ", ".join([summary.policy, summary.asked, *summary.dials])
 
 
 def _overlaps(effects: SelectionEffects, baselines: Sequence[str]) -> list[float | None]:
@@ -59,13 +69,20 @@ def _overlaps(effects: SelectionEffects, baselines: Sequence[str]) -> list[float
 
 
 def _overview_row(
-    name: str, figures: TextFigures, shares: Sequence[Shares], overlaps: Sequence[float | None]
+    summary: SelectionSummary, effects: SelectionEffects, baselines: Sequence[str]
 ) -> OverviewRow:
-    moved = sorted(shares, key=lambda row: row.after - row.before)
+    moved = sorted(domain_shares(effects), key=lambda row: row.after - row.before)
     lost = [row for row in moved[:_MOST_NAMED] if row.before - row.after > _LEAST_MOVED]
     gained = [row for row in moved[::-1][:_MOST_NAMED] if row.after - row.before > _LEAST_MOVED]
+    before, after = effects.overall.candidates, effects.overall.kept
     return OverviewRow(
-        name, figures, figures.distinct[_TRIGRAMS], _in_words(lost), _in_words(gained), overlaps
+        name=summary.name,
+        made=made_in_words(summary),
+        figures=after,
+        trigrams=relative(before.distinct[_TRIGRAMS], after.distinct[_TRIGRAMS]),
+        lost=_in_words(lost),
+        gained=_in_words(gained),
+        overlaps=_overlaps(effects, baselines),
     )
 
 

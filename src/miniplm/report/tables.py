@@ -32,7 +32,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class StudentRow:
-    """A student with its differences from the baseline (None for the baseline itself)."""
+    """A student with its differences from the baseline, None where nothing is to be compared.
+
+    The baseline itself has none; losses do not compare with those of another tokenizer.
+    """
 
     model: ModelRow
     swatch: Markup
@@ -73,7 +76,8 @@ def student_rows(content: ReportContent, styles: Mapping[str, Style]) -> list[St
     for model in content.models:
         if model.role == "student":
             compared = None if model is baseline else baseline
-            base_loss = compared.held_out_loss if compared else None
+            same_tokens = content.share_tokens(model.name, content.baseline)
+            base_loss = compared.held_out_loss if compared and same_tokens else None
             base_bits = compared.bits_per_byte if compared else None
             rows.append(
                 StudentRow(
@@ -146,6 +150,8 @@ def held_out_table(
     for name in _column_order(content, roles):
         role = roles.get(name, "student")
         compared = role == "student" and content.baseline not in (None, name)
+        if measure == "loss":
+            compared = compared and content.share_tokens(name, content.baseline)
         swatch = minis.swatch(styles[name]) if name in styles else None
         columns.append(HeldOutColumn(name, role, swatch, compared))
     values = {row.domain: _values(row, measure) for row in content.held_out}
