@@ -21,6 +21,7 @@ from miniplm.data.tokenizer import TokenizerConfig, load_tokenizer, token_table,
 from miniplm.errors import ArtefactError, ConfigError, DocumentError
 from miniplm.export.exporter import kept_blocks
 from miniplm.pipeline import run
+from miniplm.planning import make_plan
 from miniplm.publishing.parcel import corpus_parcel, student_parcel
 from miniplm.recipe import make_recipe
 from miniplm.road.road import Road
@@ -456,6 +457,9 @@ def test_a_run_starts_from_their_corpus_and_ends_in_their_form(tmp_path, table, 
     made = make_recipe(recipe, "here")
     estimated = CorpusSizes(made, Road(made)).splits  # the plan's tokens, before anything is done
     assert sum(estimated.values()) == sum(len(row) - 1 for row in rows)
+    assumptions = " ".join(make_plan(made).assumptions)
+    assert "tokens are counted in the token shards" in assumptions
+    assert "estimated" not in assumptions
     run(made)
     root = tmp_path / "run"
     refined = AuthorsReader(root / "export-tokens/refined").rows()

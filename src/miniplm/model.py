@@ -189,8 +189,8 @@ def released_config(config: ModelConfig) -> "PretrainedConfig":
         refuse_unsupported(found)
     except config_errors() as error:
         raise ModelError(
-            f"cannot read the config of {config.name!r}: {reason_of(error)}. Expected the name of a hub "
-            "repository or a folder with config.json and safetensors weights."
+            f"cannot read the config of {config.name!r}: {reason_of(error)}. Expected "
+            "the name of a hub repository or a folder with config.json and safetensors weights."
         ) from error
     return found
 
