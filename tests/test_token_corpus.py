@@ -129,6 +129,19 @@ def test_both_readers_of_others_open_our_views(tmp_path, rows, tokenizer):
     assert [*MegatronReader(tmp_path / "ours/data_1")] == rows[40:80]
 
 
+@pytest.mark.parametrize("given", [{}, {"domain_from": "constant", "domain": "pile"}])
+def test_a_folder_in_which_only_some_shards_have_a_sidecar_is_refused(tmp_path, given):
+    ours = write_rows(tmp_path / "ours", made_up_rows(30, 0), per_shard=10, vocab_size=300)
+    config = CorpusConfig(source="tokens", paths=(str(ours),), **given)
+    corpus_fingerprint(config)
+    for number in (0, 2):
+        (ours / f"data_{number}.parquet").unlink()
+    with pytest.raises(DocumentError, match="2 of 3 token shards have no .*: data_0, data_2"):
+        corpus_fingerprint(config)
+    (ours / "data_1.parquet").unlink()  # as another program leaves them
+    corpus_fingerprint(config)
+
+
 def test_both_readers_of_others_open_our_shards(tmp_path):
     rows = made_up_rows(30, 0)
     write_rows(tmp_path, rows, per_shard=12, vocab_size=300)
