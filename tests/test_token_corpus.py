@@ -136,7 +136,7 @@ def test_a_folder_in_which_only_some_shards_have_a_sidecar_is_refused(tmp_path, 
     corpus_fingerprint(config)
     for number in (0, 2):
         (ours / f"data_{number}.parquet").unlink()
-    with pytest.raises(DocumentError, match="2 of 3 token shards have no .*: data_0, data_2"):
+    with pytest.raises(DocumentError, match=r"2 of 3 token shards have no .*: data_0, data_2"):
         corpus_fingerprint(config)
     (ours / "data_1.parquet").unlink()  # as another program leaves them
     corpus_fingerprint(config)
