@@ -1,3 +1,4 @@
+import hashlib
 import re
 import shutil
 import struct
@@ -111,11 +112,21 @@ def test_a_folder_above_with_another_manifest_is_not_to_be_deleted(tmp_path):
     write_rows(tmp_path / "shards", ROWS)
     (tmp_path / "manifest.json").write_text('{"name": "a web page"}')
     (tmp_path / "shards/data_0.parquet").write_bytes(b"")
-    with pytest.raises(
-        ArtefactError, match="is damaged .*Make it again, or copy it again"
-    ) as found:
+    with pytest.raises(ArtefactError, match=r"is damaged .*Make it again, or copy") as found:
         _ = Shard(tmp_path / "shards/data_0").info
     assert "Delete" not in str(found.value)
+
+
+def test_the_hash_is_that_of_index_and_ids_and_is_not_worked_out_again(tmp_path):
+    """As docs/architecture.md says."""
+    write_rows(tmp_path, ROWS)
+    index, ids = (tmp_path / f"data_0{suffix}" for suffix in (".idx", ".bin"))
+    recorded = hashlib.sha256(index.read_bytes() + ids.read_bytes()).hexdigest()
+    assert Shard(tmp_path / "data_0").info.shard_hash == recorded
+    ids.write_bytes(bytes([ids.read_bytes()[0] ^ 1]) + ids.read_bytes()[1:])
+    changed = Shard(tmp_path / "data_0")
+    assert changed.row(0)[0] == ROWS[0][0] ^ 1
+    assert changed.info.shard_hash == recorded
 
 
 def test_a_missing_shard_is_named(tmp_path):
