@@ -10,6 +10,8 @@ import yaml
 import miniplm
 from miniplm.cli import main
 from miniplm.config import Config, parse_overrides
+from miniplm.model import ModelConfig, ShapeConfig, model_config
+from miniplm.model_checks import check_shape
 from miniplm.presets import PRESETS
 from miniplm.recipe import Recipe, load_recipe
 from miniplm.recipe_text import commented_recipe
@@ -52,6 +54,19 @@ def test_yaml_blocks_are_recipes():
     for path in DOCUMENTS:
         for block in blocks(path, "yaml"):
             assert set(yaml.safe_load(block)) <= set(Recipe.model_fields)
+
+
+def test_shapes_in_yaml_blocks_can_be_trained():
+    shapes = [
+        student["shape"]
+        for path in DOCUMENTS
+        for block in blocks(path, "yaml")
+        for student in yaml.safe_load(block).get("students", {}).values()
+        if student.get("shape")
+    ]
+    assert any(shape["family"] == "mamba2" for shape in shapes)
+    for shape in shapes:
+        check_shape(model_config(ModelConfig(shape=ShapeConfig(**shape)), 2048, 256))
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda p: p.name)

@@ -204,9 +204,10 @@ def test_a_second_run_skips_everything_and_a_plan_counts_the_tokens(finished):
     plan = {step.name: step for step in make_plan(recipe).steps}
     made = {manifest.stage: manifest for manifest in manifests}
     assert all(step.state == "complete" for step in plan.values())
-    for name in recipe.retokenizations:
-        step = plan[f"retokenize/{name}"]
-        assert step.num_tokens == made[f"retokenize/{name}"].num_tokens
+    retokenized = [name for name in plan if name.startswith(("retokenize/", "held_out/"))]
+    assert len(retokenized) == 5
+    for name in retokenized:
+        assert plan[name].num_tokens == made[name].num_tokens
 
 
 def test_a_command_without_anything_to_do_says_so(finished, caplog):
@@ -215,6 +216,16 @@ def test_a_command_without_anything_to_do_says_so(finished, caplog):
     assert "nothing to do: the recipe has no generate step" in caplog.text
     with pytest.raises(ConfigError, match=r"choose one of plain-new, pieces, refined-new$"):
         run(recipe, kinds=["retokenize"], only="new")
+
+
+def test_the_held_out_text_is_not_planned_as_large_as_its_corpus(corpus_folder, tmp_path):
+    content = tiny_recipe(corpus_folder, tmp_path)
+    content["retokenizations"] = {"new": {"corpus": "candidates", "tokenizer": {"vocab_size": 400}}}
+    plan = {step.name: step for step in make_plan(make_recipe(content, "test")).steps}
+    corpus, held_out = plan["retokenize/new"], plan["held_out/new"]
+    shares = content["splits"]["held_out"], 1 - sum(content["splits"].values())
+    assert held_out.num_tokens / corpus.num_tokens == pytest.approx(shares[0] / shares[1])
+    assert held_out.num_bytes / corpus.num_bytes == pytest.approx(shares[0] / shares[1])
 
 
 def test_tokens_are_estimated_before_anything_is_done(corpus_folder, tmp_path, tokenizer):

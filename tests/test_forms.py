@@ -12,6 +12,7 @@ import yaml
 
 from conftest import random_rows
 from foreign_formats import AuthorsReader, MegatronReader, gpt_samples
+from miniplm.data.parquet import ColumnFile, write_parquet
 from miniplm.data.pieces import split_at_eos
 from miniplm.data.shards import ShardInfo, make_sidecar, write_shard
 from miniplm.errors import ArtefactError
@@ -24,6 +25,7 @@ from miniplm.export.text import text_tables
 from miniplm.export.token_form import export_tokens
 from miniplm.manifest import Manifest, Outcome
 from miniplm.runtime.executors import serial, threads
+from miniplm.selection.tables import UNTIL_FIELD
 
 EOS = 0
 ROWS = random_rows(30, seed=3)
@@ -411,3 +413,55 @@ def test_a_form_is_made_whole_where_a_kill_left_half_of_it(tmp_path, real):
     (tmp_path / "out/tokenizer").mkdir()
     export_form("megatron", "refined", *real, history(), tmp_path / "out")
     assert {path.name for path in (tmp_path / "out").rglob("*")} == whole
+
+
+# Schedules
+
+
+ENDS = np.array([0.3 if index % 3 == 0 else 1.0 for index in range(30)], np.float32)
+
+
+def scheduled(folder):
+    """A refined corpus that narrows: a third of the rows takes part until 0.3 of training."""
+    refined(folder)
+    begin = 0
+    for number, size in enumerate(SIZES):
+        path = folder / f"data_{number}.parquet"
+        file = ColumnFile(path)
+        ends = pa.array(ENDS[begin : begin + size])
+        table = file.table().append_column(UNTIL_FIELD, ends)
+        write_parquet(path, table, file.metadata, origin=file.origin)
+        begin += size
+    return folder
+
+
+@pytest.mark.parametrize("form", ["jsonl", "parquet", "input_ids"])
+def test_forms_with_columns_say_until_when_a_sequence_takes_part(tmp_path, real, form):
+    _, tokenizer = real
+    shards = scheduled(tmp_path / "scheduled")
+    export_form(form, "refined", shards, tokenizer, history(), tmp_path / "out")
+    loaded = load(tmp_path / "out", tmp_path / "cache")
+    assert set(loaded["sequence_id"]) == {2 * index for index in range(30)}
+    for number, until in zip(loaded["sequence_id"], loaded["until"], strict=True):
+        assert np.float32(until) == ENDS[number // 2]
+
+
+@pytest.mark.parametrize("form", ["tokens", "megatron", "input_ids", "jsonl", "parquet"])
+def test_the_card_of_a_scheduled_corpus_says_that_it_narrows(tmp_path, real, form, caplog):
+    _, tokenizer = real
+    shards = scheduled(tmp_path / "scheduled")
+    export_form(form, "refined", shards, tokenizer, history(), tmp_path / "out")
+    _, body = parts((tmp_path / "out/README.md").read_text())
+    assert "60 sequences of text (20 of them to the end of training), selected" in body
+    assert "Here 10 take part until 0.3, 20 take part to the end.\n" in body
+    assert ("order is lost" in body) == (form == "megatron")
+    assert ("order is lost" in caplog.text) == (form == "megatron")
+    assert ("sidecars `data_N.parquet` have it" in body) == (form == "tokens")
+
+
+def test_a_corpus_without_a_schedule_does_not_speak_of_one(tmp_path, real, caplog):
+    export_form("parquet", "refined", *real, history(), tmp_path / "out")
+    assert "until" not in (tmp_path / "out/README.md").read_text()
+    assert "until" not in pq.read_schema(tmp_path / "out/data_0.parquet").names
+    export_form("megatron", "refined", *real, history(), tmp_path / "megatron")
+    assert caplog.text == ""

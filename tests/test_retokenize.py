@@ -1,5 +1,6 @@
 import json
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -198,11 +199,39 @@ def test_rows_that_become_too_long_are_cut_and_counted(tmp_path, tokenizers, cap
     assert counts["cut_sequences"] == sum(len(row) > 0 for row in lost)
     assert counts["ids"] + counts["cut_ids"] == counts["ids_encoded"] == outcome.counts["ids"]
     assert cut.num_tokens == counts["ids"] - counts["sequences"]
-    assert "of the text was cut off" in caplog.text
+    assert "of the text of cut was cut off" in caplog.text
+    assert not any(":" in name for name in counts)  # what stands where is for the warning only
     assert after[0].info.max_length == limit
     names, kept = before[0].sidecar["source_ids"].to_pylist(), after[0].sidecar["source_ids"]
     for row, were, are in zip(rows(after), names, kept.to_pylist(), strict=True):
         assert are == were[: len(split_at_eos(row, table.eos_id))]
+
+
+def test_the_warning_names_lengths_that_would_do(tmp_path, tokenizers, caplog):
+    args = (tmp_path, tokenizers, "bytes 300", "pieces, space first")
+    retokenize(*args, name="mine", max_length=20)
+    field = r"retokenizations\.mine\.max_length"
+    words = rf"Set {field} to (\d+) to cut nothing, or to (\d+) to cut at most 1% of it"
+    whole, nearly = map(int, re.search(words, caplog.text).groups())
+
+    def cut(length, unit):
+        counts = retokenize(*args, name=f"{length}", max_length=length)[0].counts
+        return counts[f"cut_{unit}"] / counts[f"{unit}_encoded"]
+
+    assert cut(whole, "ids") == 0 < cut(whole - 1, "ids")
+    assert 0 < cut(nearly, "bytes") <= 0.01 < cut(nearly - 1, "bytes")
+
+
+def test_counts_of_an_earlier_version_give_no_length(tmp_path, tokenizers, caplog):
+    args = (tmp_path, tokenizers, "bytes 300", "pieces, space first")
+    retokenize(*args, name="mine", max_length=20)
+    for path in (tmp_path / "mine/counts").iterdir():
+        kept = json.loads(path.read_text())
+        kept["counts"] = {k: n for k, n in kept["counts"].items() if "_at:" not in k}
+        path.write_text(json.dumps(kept))
+    caplog.clear()
+    retokenize(*args, name="mine", max_length=20)
+    assert "longer than 20. Raise retokenizations.mine.max_length, or" in caplog.text
 
 
 def test_rows_that_are_split_are_predicted_token_by_token_once(tmp_path, tokenizers):

@@ -1,3 +1,6 @@
+import hashlib
+import re
+import shutil
 import struct
 
 import numpy as np
@@ -6,6 +9,8 @@ import pytest
 from conftest import random_rows, write_rows
 from miniplm.data.shards import Shard, ids_dtype, open_shards, shard_prefixes
 from miniplm.errors import ArtefactError
+from miniplm.manifest import Outcome, StageSpec
+from miniplm.stage_runner import run_stage
 
 ROWS = [[3, 1, 4, 1, 5], [9, 2], [6, 5, 3]]
 
@@ -72,6 +77,56 @@ def test_damage_is_named(tmp_path, suffix, change, message):
     damaged(tmp_path / f"data_0{suffix}", change)
     with pytest.raises(ArtefactError, match=message):
         _ = Shard(tmp_path / "data_0").info
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("data_0.idx", lambda path: path.write_bytes(path.read_bytes()[:-8])),
+        ("data_0.bin", lambda path: path.write_bytes(path.read_bytes()[:-2])),
+        ("data_0.parquet", lambda path: path.write_bytes(path.read_bytes()[:-10])),
+        ("data_0.parquet", lambda path: path.unlink()),
+        ("data_0.bin", lambda path: path.unlink()),
+        ("data_0.idx", lambda path: path.unlink()),
+    ],
+)
+def test_what_a_stage_wrote_is_made_again_by_it(tmp_path, name, change):
+    """A complete stage is skipped, so that running again alone would not do."""
+
+    def work(folder):
+        write_rows(folder / "shards", ROWS + ROWS, per_shard=len(ROWS))
+        return Outcome()
+
+    spec, folder = StageSpec("export/refined", {}), tmp_path / "run/export/refined"
+    run_stage(folder, spec, work)
+    change(folder / "shards" / name)
+    remedy = re.escape(f"Delete the folder {folder} and run export/refined again.")
+    with pytest.raises(ArtefactError, match=remedy):
+        _ = [shard.info for shard in open_shards(folder / "shards")]
+    shutil.rmtree(folder)
+    run_stage(folder, spec, work)
+    assert len([shard.info for shard in open_shards(folder / "shards")]) == 2
+
+
+def test_a_folder_above_with_another_manifest_is_not_to_be_deleted(tmp_path):
+    write_rows(tmp_path / "shards", ROWS)
+    (tmp_path / "manifest.json").write_text('{"name": "a web page"}')
+    (tmp_path / "shards/data_0.parquet").write_bytes(b"")
+    with pytest.raises(ArtefactError, match=r"is damaged .*Make it again, or copy") as found:
+        _ = Shard(tmp_path / "shards/data_0").info
+    assert "Delete" not in str(found.value)
+
+
+def test_the_hash_is_that_of_index_and_ids_and_is_not_worked_out_again(tmp_path):
+    """As docs/architecture.md says."""
+    write_rows(tmp_path, ROWS)
+    index, ids = (tmp_path / f"data_0{suffix}" for suffix in (".idx", ".bin"))
+    recorded = hashlib.sha256(index.read_bytes() + ids.read_bytes()).hexdigest()
+    assert Shard(tmp_path / "data_0").info.shard_hash == recorded
+    ids.write_bytes(bytes([ids.read_bytes()[0] ^ 1]) + ids.read_bytes()[1:])
+    changed = Shard(tmp_path / "data_0")
+    assert changed.row(0)[0] == ROWS[0][0] ^ 1
+    assert changed.info.shard_hash == recorded
 
 
 def test_a_missing_shard_is_named(tmp_path):

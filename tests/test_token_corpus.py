@@ -21,6 +21,7 @@ from miniplm.data.tokenizer import TokenizerConfig, load_tokenizer, token_table,
 from miniplm.errors import ArtefactError, ConfigError, DocumentError
 from miniplm.export.exporter import kept_blocks
 from miniplm.pipeline import run
+from miniplm.planning import make_plan
 from miniplm.publishing.parcel import corpus_parcel, student_parcel
 from miniplm.recipe import make_recipe
 from miniplm.road.road import Road
@@ -126,6 +127,19 @@ def test_both_readers_of_others_open_our_views(tmp_path, rows, tokenizer):
     adopt_shards(theirs, tmp_path / "ours", tokenizer)
     assert AuthorsReader(tmp_path / "ours").rows() == rows
     assert [*MegatronReader(tmp_path / "ours/data_1")] == rows[40:80]
+
+
+@pytest.mark.parametrize("given", [{}, {"domain_from": "constant", "domain": "pile"}])
+def test_a_folder_in_which_only_some_shards_have_a_sidecar_is_refused(tmp_path, given):
+    ours = write_rows(tmp_path / "ours", made_up_rows(30, 0), per_shard=10, vocab_size=300)
+    config = CorpusConfig(source="tokens", paths=(str(ours),), **given)
+    corpus_fingerprint(config)
+    for number in (0, 2):
+        (ours / f"data_{number}.parquet").unlink()
+    with pytest.raises(DocumentError, match=r"2 of 3 token shards have no .*: data_0, data_2"):
+        corpus_fingerprint(config)
+    (ours / "data_1.parquet").unlink()  # as another program leaves them
+    corpus_fingerprint(config)
 
 
 def test_both_readers_of_others_open_our_shards(tmp_path):
@@ -456,6 +470,9 @@ def test_a_run_starts_from_their_corpus_and_ends_in_their_form(tmp_path, table, 
     made = make_recipe(recipe, "here")
     estimated = CorpusSizes(made, Road(made)).splits  # the plan's tokens, before anything is done
     assert sum(estimated.values()) == sum(len(row) - 1 for row in rows)
+    assumptions = " ".join(make_plan(made).assumptions)
+    assert "tokens are counted in the token shards" in assumptions
+    assert "estimated" not in assumptions
     run(made)
     root = tmp_path / "run"
     refined = AuthorsReader(root / "export-tokens/refined").rows()

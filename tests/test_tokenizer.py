@@ -84,6 +84,15 @@ def test_a_folder_without_a_tokenizer_says_what_it_holds(tmp_path, files, messag
         load_tokenizer(folder)
 
 
+def test_a_reason_of_several_lines_is_shown_whole(monkeypatch):
+    def fails(*_, **__):
+        raise ValueError("Couldn't instantiate it from one of: \n(1) a file, \n(2) another one.")
+
+    monkeypatch.setattr("transformers.AutoTokenizer.from_pretrained", fails)
+    with pytest.raises(ModelError, match=r"one of: \(1\) a file, \(2\) another one\. Expected the"):
+        load_tokenizer("someone/something")
+
+
 def test_a_tokenizer_without_end_of_text_is_refused(tmp_path):
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast

@@ -186,6 +186,42 @@ def test_shapes_that_cannot_be_trained_are_refused_without_weights(changes, mess
         check_shape(model_config(ModelConfig(shape=shape), 128, 64))
 
 
+_SMALL_MAMBA2 = {"expand": 2, "head_dim": 32, "n_groups": 1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"head_dim": 16}, r"\(64 \* 2 = 128\) has to be num_heads \* head_dim \(4 \* 16 = 64\)"),
+        ({"n_groups": 3}, r"num_heads \(4\) has to be a multiple of n_groups \(3\)"),
+    ],
+)
+def test_fields_of_mamba2_have_to_fit_each_other(changes, message):
+    shape = ShapeConfig(
+        family="mamba2", hidden_size=64, num_layers=1, num_heads=4, extra=_SMALL_MAMBA2 | changes
+    )
+    with pytest.raises(ModelError, match=message):
+        model_config(ModelConfig(shape=shape), 128, 64)
+
+
+def test_the_heads_of_mamba2_may_stand_where_those_of_others_do():
+    fields = {"family": "mamba2", "hidden_size": 64, "num_layers": 1}
+    ours = ShapeConfig(**fields, num_heads=4, extra=_SMALL_MAMBA2)
+    theirs = ShapeConfig(**fields, extra={**_SMALL_MAMBA2, "num_heads": 4})
+    made = [model_config(ModelConfig(shape=shape), 128, 64).to_dict() for shape in (ours, theirs)]
+    assert made[0] == made[1]
+    assert made[0]["num_heads"] == 4
+
+
+def test_the_reason_of_a_library_is_shown_whole():
+    shape = ShapeConfig(
+        family="qwen2", hidden_size=32, intermediate_size=64, num_layers=2, num_heads=2,
+        extra={"layer_types": ["full_attention"] * 3},
+    )  # fmt: skip
+    with pytest.raises(ModelError, match=r"'validate_layer_type': ValueError: .*must be equal"):
+        model_config(ModelConfig(shape=shape), 128, 64)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_shapes_that_can_be_trained_pass(family):
     check_shape(model_config(ModelConfig(shape=FAMILIES[family]), 128, 64))

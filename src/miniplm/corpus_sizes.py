@@ -11,6 +11,7 @@ from miniplm.generation.config import GenerationConfig, num_new_tokens
 from miniplm.manifest import read_manifest
 from miniplm.recipe import CANDIDATES, Recipe
 from miniplm.road.road import Road
+from miniplm.road.step import HELD_OUT
 from miniplm.selection.config import SelectionConfig
 
 
@@ -33,6 +34,8 @@ class CorpusSizes:
     Attributes:
         splits: Tokens of each split, in the run's own tokens.
         are_counted: Whether the corpus has been tokenised, so that they are no estimates.
+        from_shards: Whether all that is given is token shards, whose tokens are counted: before it
+            is tokenised, only what a split gets of them is estimated.
     """
 
     def __init__(self, recipe: Recipe, road: Road) -> None:
@@ -40,6 +43,8 @@ class CorpusSizes:
         self._road = road
         tokenize = road.step("tokenize")
         self.are_counted = tokenize.is_complete
+        given = [recipe.corpus, *([recipe.held_out_corpus] if recipe.held_out_corpus else [])]
+        self.from_shards = all(corpus.source == "tokens" for corpus in given)
         self.splits = self._counted(tokenize.folder) if self.are_counted else self._estimated()
 
     def vocab_size(self, corpus: str = CANDIDATES) -> int:
@@ -76,7 +81,21 @@ class CorpusSizes:
 
     def held_out(self, corpus: str = CANDIDATES) -> float:
         """Held-out tokens for a model that reads the tokens of a corpus."""
+        for step in self._road.steps:
+            if step.name in self._held_out_names(corpus) and step.is_complete:
+                manifest = read_manifest(step.folder)
+                assert manifest is not None
+                return float(manifest.num_tokens)
         return self.splits["held_out"] * self._growth(corpus)
+
+    def _held_out_names(self, corpus: str) -> set[str]:
+        """Names that the step for a corpus's held-out text may have: one tokenizer and length."""
+
+        def kind(name: str) -> tuple[str | None, int]:
+            return self._recipe.tokenizer_of(name), self._recipe.max_length_of(name)
+
+        names = self._recipe.retokenizations
+        return {f"{HELD_OUT}/{name}" for name in names if kind(name) == kind(corpus)}
 
     def generated(self, config: GenerationConfig) -> tuple[float, int]:
         """Rows that are generated, and new tokens of each if no text ends early."""

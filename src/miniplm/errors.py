@@ -16,6 +16,19 @@ prints the message without a traceback; any other exception is a bug.
 
 from collections.abc import Sequence
 
+_LONGEST_REASON = 300
+
+
+def reason_of(error: BaseException) -> str:
+    r"""What an error of a library says, on one line, shortened, and without a full stop.
+
+    Example:
+        >>> reason_of(ValueError("it does not fit:\n   3 is not 4."))
+        'it does not fit: 3 is not 4'
+    """
+    line = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return line if len(line) <= _LONGEST_REASON else f"{line[: _LONGEST_REASON - 4]} ..."
+
 
 class MiniPLMError(Exception):
     """Base of all errors that a user can act on."""

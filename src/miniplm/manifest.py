@@ -20,6 +20,8 @@ from typing import Any
 from miniplm.errors import ArtefactError, StageNotReadyError
 
 MANIFEST_NAME = "manifest.json"
+_DEEPEST = 3
+"""Folders between a file of a stage and its manifest, and one more."""
 FORMAT_VERSION = 2
 """Raised when the same config would from now on give other bytes; redoes every stage."""
 
@@ -162,6 +164,22 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise ArtefactError(
             f"{path} is damaged ({error}). Delete the folder {folder} and run again."
         ) from error
+
+
+def how_to_remake(
+    path: Path, otherwise: str = "Make it again, or copy it again from where it came."
+) -> str:
+    """What to do about a damaged or missing file, in a sentence.
+
+    Args:
+        path: Of the file.
+        otherwise: What to do if no stage has written it; one that is complete is not run again.
+    """
+    for folder in [*path.parents][:_DEEPEST]:
+        with contextlib.suppress(ArtefactError):
+            if manifest := read_manifest(folder):
+                return f"Delete the folder {folder} and run {manifest.stage} again."
+    return otherwise
 
 
 def require_manifest(folder: Path, hint: str) -> Manifest:

@@ -7,6 +7,7 @@ states `[B, T, D]`, and the output layer's weight `[V, D]`. Logits `[B, T, V]` a
 
 import difflib
 import logging
+from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field, model_validator
 
 from miniplm.config import Config
-from miniplm.errors import ModelError
+from miniplm.errors import ModelError, reason_of
 from miniplm.manifest import fingerprint_files
 
 if TYPE_CHECKING:
@@ -36,6 +37,9 @@ _SHAPE_FIELDS = {
     "num_kv_heads": "num_key_value_heads",
 }
 """Our names to those that transformers has in nearly all families."""
+
+_OWN_NAMES = {"mamba2": {"num_heads": "num_heads"}}
+"""Of families that have other names for them."""
 
 _DERIVED = {"mamba": {"intermediate_size"}, "mamba2": {"intermediate_size"}}
 """Fields that a family works out itself."""
@@ -137,8 +141,9 @@ def model_config(config: ModelConfig, vocab_size: int, max_length: int) -> "Pret
         _without_dropout(made)
     except config_errors() as error:
         given = config.config_from or (config.shape and config.shape.family)
-        reason = str(error).strip().partition("\n")[0][:300]
-        raise ModelError(f"cannot make a model config from {given!r}: {reason}") from error
+        raise ModelError(
+            f"cannot make a model config from {given!r}: {reason_of(error)}"
+        ) from error
     return made
 
 
@@ -183,10 +188,9 @@ def released_config(config: ModelConfig) -> "PretrainedConfig":
         )
         refuse_unsupported(found)
     except config_errors() as error:
-        reason = str(error).strip().partition("\n")[0][:300]
         raise ModelError(
-            f"cannot read the config of {config.name!r}: {reason} Expected the name of a hub "
-            "repository or a folder with config.json and safetensors weights."
+            f"cannot read the config of {config.name!r}: {reason_of(error)}. Expected "
+            "the name of a hub repository or a folder with config.json and safetensors weights."
         ) from error
     return found
 
@@ -202,12 +206,13 @@ def _shape_fields(shape: ShapeConfig) -> dict[str, Any]:
         raise ValueError(f"transformers knows no such model type; {hint}")
     family = AutoConfig.for_model(shape.family)
     fields: dict[str, Any] = {"tie_word_embeddings": shape.tie_embeddings}
-    for ours, theirs in _SHAPE_FIELDS.items():
+    names = {**_SHAPE_FIELDS, **_OWN_NAMES.get(shape.family, {})}
+    for ours, theirs in names.items():
         value = getattr(shape, ours)
         if ours == "num_kv_heads" and hasattr(family, theirs):
             value = value or shape.num_heads
         known = hasattr(family, theirs) and ours not in _DERIVED.get(shape.family, ())
-        if known and value is None:
+        if known and value is None and theirs not in shape.extra:
             raise ValueError(f"the family {shape.family} needs shape.{ours}")
         if value is not None and not known:
             raise ValueError(f"the family {shape.family} has no {ours}; leave shape.{ours} out")
@@ -217,11 +222,34 @@ def _shape_fields(shape: ShapeConfig) -> dict[str, Any]:
     unknown = [name for name in shape.extra if not hasattr(family, name) and name not in undeclared]
     if unknown:
         raise ValueError(f"the family {shape.family} has no field {unknown[0]!r} (shape.extra)")
-    if shape.num_heads and shape.hidden_size % shape.num_heads and "head_dim" not in shape.extra:
+    if shape.family == "mamba2":
+        _check_mamba2({**family.to_dict(), **fields, **shape.extra})
+    elif shape.num_heads and shape.hidden_size % shape.num_heads and "head_dim" not in shape.extra:
         raise ValueError(
             f"hidden_size {shape.hidden_size} is not a multiple of num_heads {shape.num_heads}"
         )
     return fields
+
+
+def _check_mamba2(fields: Mapping[str, Any]) -> None:
+    """Refuse fields that do not fit each other; what is not given is as transformers has it.
+
+    Raises:
+        ValueError: They do not.
+    """
+    inner = fields["hidden_size"] * fields["expand"]
+    num_heads, head_dim, n_groups = (fields[name] for name in ("num_heads", "head_dim", "n_groups"))
+    if inner != num_heads * head_dim:
+        raise ValueError(
+            f"hidden_size * expand ({fields['hidden_size']} * {fields['expand']} = {inner}) has to "
+            f"be num_heads * head_dim ({num_heads} * {head_dim} = {num_heads * head_dim}); set "
+            "shape.num_heads, and shape.extra.head_dim and expand, so that they fit"
+        )
+    if num_heads % n_groups:
+        raise ValueError(
+            f"num_heads ({num_heads}) has to be a multiple of n_groups ({n_groups}); set "
+            "shape.extra.n_groups"
+        )
 
 
 def refuse_unsupported(config: "PretrainedConfig") -> None:
@@ -317,9 +345,8 @@ def _read_model(name: str | Path, **options: Any) -> "tuple[PreTrainedModel, lis
                 str(name), output_loading_info=True, **options
             )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0][:300]
         raise ModelError(
-            f"cannot load the model {str(name)!r}: {reason}. Expected the name of a hub "
+            f"cannot load the model {str(name)!r}: {reason_of(error)}. Expected the name of a hub "
             "repository or a folder with config.json and safetensors weights."
         ) from error
     return model, sorted(info["missing_keys"])

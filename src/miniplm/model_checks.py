@@ -5,7 +5,7 @@ Axes: B sequences, T positions, D hidden width, V rows of the output layer.
 
 from typing import TYPE_CHECKING
 
-from miniplm.errors import ModelError
+from miniplm.errors import ModelError, reason_of
 from miniplm.model import (
     build_model,
     config_errors,
@@ -124,7 +124,7 @@ def check_shape(config: "PretrainedConfig") -> None:
         model = build_model(narrow, 0).eval()
         check_causal_head(model)
     except config_errors(AssertionError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0][:300]
         raise ModelError(
-            f"cannot build a causal language model of family {config.model_type!r}: {reason}"
+            f"cannot build a causal language model of family {config.model_type!r}: "
+            f"{reason_of(error)}"
         ) from error

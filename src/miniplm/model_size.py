@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from miniplm.errors import ModelError
+from miniplm.errors import ModelError, reason_of
 from miniplm.model import config_errors, num_experts, output_layer
 
 if TYPE_CHECKING:
@@ -58,9 +58,9 @@ def model_size(config: "PretrainedConfig", length: int) -> ModelSize:
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config)
     except config_errors(AssertionError, RuntimeError) as error:
-        reason = str(error).strip().partition("\n")[0][:300]
         raise ModelError(
-            f"cannot build a causal language model of family {config.model_type!r}: {reason}"
+            f"cannot build a causal language model of family {config.model_type!r}: "
+            f"{reason_of(error)}"
         ) from error
     return size_of(model, length)
 

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miniplm.errors import ArtefactError
+from miniplm.manifest import how_to_remake
 
 MAGIC = b"MMIDIDX\x00\x00"
 VERSION = 1
@@ -30,7 +31,6 @@ DTYPE_CODES: dict[np.dtype[Any], int] = {
 """Whole numbers only: 6 and 7 are floating-point numbers, in either order by who wrote them."""
 
 _HEADER = struct.Struct("<9sQBQQ")
-_AGAIN = "Make the shard again, or copy it again from where it came."
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,11 @@ class Index:
     dtype: np.dtype[Any]
     lengths: NDArray[np.int32]
     offsets: NDArray[np.int64]
+
+
+def again(path: Path) -> str:
+    """What to do about a damaged file of a shard, in a sentence."""
+    return how_to_remake(path, "Make the shard again, or copy it again from where it came.")
 
 
 def back_to_back(lengths: NDArray[np.int32], itemsize: int) -> NDArray[np.int64]:
@@ -93,13 +98,13 @@ def read_index(path: Path) -> Index:
     if len(data) != expected:
         raise ArtefactError(
             f"{path}: has {len(data)} bytes, where {num_rows} rows take {expected}; it is damaged. "
-            f"{_AGAIN}"
+            f"{again(path)}"
         )
     lengths = np.frombuffer(data, dtype="<i4", count=num_rows, offset=_HEADER.size)
     offsets = np.frombuffer(data, "<i8", num_rows, offset=_HEADER.size + 4 * num_rows)
     if (lengths < 0).any() or (offsets < 0).any() or (offsets % dtype.itemsize).any():
         raise ArtefactError(
-            f"{path}: has lengths or offsets that cannot be; it is damaged. {_AGAIN}"
+            f"{path}: has lengths or offsets that cannot be; it is damaged. {again(path)}"
         )
     return Index(dtype, lengths.astype(np.int32), offsets.astype(np.int64))
 
@@ -119,6 +124,8 @@ def count_rows(prefix: Path) -> int:
 def _readable(path: Path) -> Iterator[None]:
     try:
         yield
+    except FileNotFoundError:
+        raise ArtefactError(f"{path}: no such file. {again(path)}") from None
     except OSError as error:
         raise ArtefactError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -127,18 +134,19 @@ def _read_header(path: Path, data: bytes) -> tuple[np.dtype[Any], int, int]:
     """Dtype of the ids, number of rows and of entries in the document index."""
     if not data.startswith(MAGIC):
         raise ArtefactError(
-            f"{path}: is not a Megatron index: it starts with {data[:9]!r}, not {MAGIC!r}. {_AGAIN}"
+            f"{path}: is not a Megatron index: it starts with {data[:9]!r}, not {MAGIC!r}. "
+            f"{again(path)}"
         )
     if len(data) < _HEADER.size:
         raise ArtefactError(
             f"{path}: has {len(data)} bytes, where its head takes {_HEADER.size}; it is damaged. "
-            f"{_AGAIN}"
+            f"{again(path)}"
         )
     _, version, code, num_rows, num_documents = _HEADER.unpack_from(data)
     dtypes = {value: key for key, value in DTYPE_CODES.items()}
     if version != VERSION or code not in dtypes:
         raise ArtefactError(
             f"{path}: version {version}, dtype code {code}; expected version {VERSION} and one of "
-            f"the codes of whole numbers, {sorted(dtypes)}"
+            f"the codes of whole numbers, {sorted(dtypes)}. {again(path)}"
         )
     return dtypes[code], num_rows, num_documents

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from miniplm.errors import ArtefactError
-from miniplm.manifest import atomic_path
+from miniplm.manifest import atomic_path, how_to_remake
 
 ID_COLUMN = "sequence_id"
 ROWS_PER_GROUP = 1 << 18
@@ -140,12 +140,15 @@ class ColumnFile:
             self.metadata: dict[str, Any] = json.loads(notes[_METADATA_KEY])
             self.origin: Any = json.loads(notes.get(_ORIGIN_KEY, b"null"))
         except FileNotFoundError:
-            raise ArtefactError(f"{path}: no such file; the artefact is incomplete") from None
+            raise ArtefactError(
+                f"{path}: no such file; the artefact is incomplete. {how_to_remake(path)}"
+            ) from None
         except MemoryError:
             raise
         except (KeyError, ValueError, OSError, pa.ArrowException) as error:
             raise ArtefactError(
-                f"{path}: is not a table written by miniplm, or is damaged ({error})"
+                f"{path}: is not a table written by miniplm, or is damaged ({error}). "
+                f"{how_to_remake(path)}"
             ) from error
         self.num_rows: int = self._file.metadata.num_rows
         self.num_groups: int = self._file.metadata.num_row_groups
@@ -169,7 +172,9 @@ class ColumnFile:
         except MemoryError:
             raise
         except (OSError, pa.ArrowException) as error:
-            raise ArtefactError(f"{self.path}: is damaged ({error})") from error
+            raise ArtefactError(
+                f"{self.path}: is damaged ({error}). {how_to_remake(self.path)}"
+            ) from error
 
     def array(self, column: str, group: int | None = None, room: Room = np.empty) -> NDArray[Any]:
         """A column of numbers, of one group of rows or of all.
@@ -183,7 +188,7 @@ class ColumnFile:
             ArtefactError: The column is missing or has gaps, or the file is damaged.
         """
         if column not in self._file.schema_arrow.names:
-            raise ArtefactError(f"{self.path}: has no column {column}")
+            raise ArtefactError(f"{self.path}: has no column {column}. {how_to_remake(self.path)}")
         if group is not None and (stored := self._stored_plainly(column, group)) is not None:
             begin, size, dtype = stored
             values = room(size, dtype)
@@ -192,7 +197,9 @@ class ColumnFile:
             return values
         decoded = self.table([column], group)[column]
         if decoded.null_count:
-            raise ArtefactError(f"{self.path}: has no {column} for some sequences")
+            raise ArtefactError(
+                f"{self.path}: has no {column} for some sequences. {how_to_remake(self.path)}"
+            )
         decoded_values: NDArray[Any] = decoded.to_numpy()
         return decoded_values
 

@@ -25,10 +25,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from miniplm.data.megatron_index import count_rows, index_bytes, read_index
+from miniplm.data.megatron_index import again, count_rows, index_bytes, read_index
 from miniplm.data.parquet import ColumnFile, write_parquet
 from miniplm.errors import ArtefactError
-from miniplm.manifest import atomic_path
+from miniplm.manifest import atomic_path, how_to_remake
 from miniplm.runtime.open_files import allow_open_files
 
 __all__ = [
@@ -165,7 +165,9 @@ def shard_info(sidecar: ColumnFile) -> ShardInfo:
     try:
         return ShardInfo(**sidecar.metadata)
     except TypeError as error:
-        raise ArtefactError(f"{sidecar.path}: is not the sidecar of a token shard") from error
+        raise ArtefactError(
+            f"{sidecar.path}: is not the sidecar of a token shard. {again(sidecar.path)}"
+        ) from error
 
 
 def check_rows(prefix: Path, in_index: int, in_sidecar: int) -> None:
@@ -177,7 +179,7 @@ def check_rows(prefix: Path, in_index: int, in_sidecar: int) -> None:
     if in_index != in_sidecar:
         raise ArtefactError(
             f"{prefix}: the index has {in_index} rows, the sidecar {in_sidecar}; "
-            "they do not belong together. Make the shards again."
+            f"they do not belong together. {again(prefix)}"
         )
 
 
@@ -234,10 +236,13 @@ class Shard:
     def _columns(self) -> ColumnFile:
         path = self.prefix.with_suffix(".parquet")
         if not path.exists():
-            raise ArtefactError(
-                f"{path}: no such file; the shard is incomplete, or another program wrote it. "
+            others = (
                 "What others wrote is opened by adopt_shards, or by a recipe with "
                 "corpus.source: tokens."
+            )
+            raise ArtefactError(
+                f"{path}: no such file; the shard is incomplete, or another program wrote it. "
+                f"{how_to_remake(path, others)}"
             )
         return ColumnFile(path)
 
@@ -249,9 +254,9 @@ class Shard:
         fits = found is not None and found >= expected and found % self.dtype.itemsize == 0
         if not fits or (found != expected and not is_view):
             size = "is missing" if found is None else f"has {found} bytes"
+            origin = path.resolve() if is_view else path  # what is damaged may be another's
             raise ArtefactError(
-                f"{path} {size}; its index speaks of {expected} bytes. Make the shard again, or "
-                "copy it again from where it came."
+                f"{path} {size}; its index speaks of {expected} bytes. {again(origin)}"
             )
         if expected == 0:
             return np.empty(0, self.dtype)
@@ -311,7 +316,9 @@ def shard_prefixes(folder: Path) -> list[Path]:
         raise ArtefactError(f"{folder}: {_without_shards(folder)}")
     missing = sorted(set(range(max(numbered) + 1)) - set(numbered))
     if missing:
-        raise ArtefactError(f"{folder}: token shard data_{missing[0]} is missing")
+        raise ArtefactError(
+            f"{folder}: token shard data_{missing[0]} is missing. {again(folder / 'data_N')}"
+        )
     return [numbered[number] for number in sorted(numbered)]
 
 

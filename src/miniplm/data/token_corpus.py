@@ -26,6 +26,7 @@ from miniplm.manifest import fingerprint, fingerprint_files
 from miniplm.runtime.executors import Executor, threads
 from miniplm.runtime.progress import progress
 
+_MOST_NAMED = 5
 Deal = Callable[[NDArray[np.int64]], NDArray[np.integer[Any]]]
 """Gives each row, by its place in the corpus, the number of its view; -1 leaves it out."""
 
@@ -56,7 +57,8 @@ def find_token_shards(folders: Sequence[str], domain: str | None) -> list[Source
         domain: Of all rows; None for what sidecars say, and the folder's name where there are none.
 
     Raises:
-        DocumentError: A folder holds no token shards, or one of them cannot be read.
+        DocumentError: A folder holds no token shards, one of them cannot be read, or only some
+            have a sidecar.
     """
     sources: list[SourceShard] = []
     first_row = 0
@@ -65,6 +67,7 @@ def find_token_shards(folders: Sequence[str], domain: str | None) -> list[Source
         try:
             prefixes = shard_prefixes(folder)
             counts = [count_rows(prefix) for prefix in prefixes]
+            _check_sidecars(folder, prefixes)
         except ArtefactError as error:
             raise DocumentError(f"corpus.paths: {error}") from error
         for prefix, num_rows in zip(prefixes, counts, strict=True):
@@ -72,6 +75,23 @@ def find_token_shards(folders: Sequence[str], domain: str | None) -> list[Source
             sources.append(SourceShard(prefix, name, domain, first_row))
             first_row += num_rows
     return sources
+
+
+def _check_sidecars(folder: Path, prefixes: Sequence[Path]) -> None:
+    """All shards of a folder have a sidecar, or none has.
+
+    Raises:
+        ArtefactError: Only some have: rows of the others would lose their domains and source ids.
+    """
+    lacking = [prefix.name for prefix in prefixes if not prefix.with_suffix(".parquet").exists()]
+    if 0 < len(lacking) < len(prefixes):
+        named = ", ".join(lacking[:_MOST_NAMED]) + (", ..." if len(lacking) > _MOST_NAMED else "")
+        raise ArtefactError(
+            f"{folder}: {len(lacking)} of {len(prefixes)} token shards have no sidecar (.parquet), "
+            f"with the domains and sources of their rows: {named}. Copy these again from where "
+            "they came; or give a folder of links to the .bin and .idx files alone, which is read "
+            "as one that another program wrote."
+        )
 
 
 def source_files(source: SourceShard) -> list[Path]:

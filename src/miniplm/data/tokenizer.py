@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from miniplm.config import Config, WholeNumber
-from miniplm.errors import ModelError
+from miniplm.errors import ModelError, reason_of
 from miniplm.model import ModelConfig
 from miniplm.runtime.log import logger
 
@@ -119,12 +119,8 @@ def _load_fault(folder: Path, error: BaseException) -> str:
         held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
         return f"it holds {', '.join(held[:5]) or 'no files'}"
     if file.exists() and not isinstance(error, OSError | ImportError):
-        return f"its tokenizer.json is damaged ({_first_line(error)})"
-    return _first_line(error)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")
+        return f"its tokenizer.json is damaged ({reason_of(error)})"
+    return reason_of(error)
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int, folder: Path) -> None:

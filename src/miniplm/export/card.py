@@ -28,7 +28,13 @@ _SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
 
 
 def corpus_card(
-    name: str, form: Form, written: Outcome, history: CorpusHistory, *, materialized: bool = False
+    name: str,
+    form: Form,
+    written: Outcome,
+    history: CorpusHistory,
+    *,
+    materialized: bool = False,
+    ends: Mapping[float, int] | None = None,
 ) -> str:
     """A README.md for a form of a refined corpus.
 
@@ -38,6 +44,7 @@ def corpus_card(
         written: What was written.
         history: How the corpus came about.
         materialized: Whether rows are in it as often as they count.
+        ends: How many rows take part until which share of training, of a scheduled selection.
     """
     selection, other = history.select, history.retokenized
     own_tokenizer = _own_tokenizer(history.tokenize)
@@ -48,6 +55,7 @@ def corpus_card(
         form=form,
         written=written,
         materialized=materialized,
+        ends=ends or {},
         source=_source(history.tokenize.config["corpus"]),
         tokenizer=_tokenizer(other.tokenizer, other.info.vocab_size) if other else own_tokenizer,
         max_length=other.info.max_length if other else own_length,

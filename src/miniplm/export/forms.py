@@ -1,16 +1,20 @@
 """A form of a refined corpus with all that makes it usable elsewhere: data, tokenizer, card."""
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
+from miniplm.data.shards import open_shards
 from miniplm.export.card import corpus_card
 from miniplm.export.config import Form
 from miniplm.export.corpus_history import CorpusHistory
 from miniplm.export.input_ids import export_input_ids
 from miniplm.export.megatron import export_megatron
+from miniplm.export.schedule import rows_by_end
 from miniplm.export.text import export_text
 from miniplm.export.token_form import export_tokens
 from miniplm.manifest import Outcome, remove_folder, write_atomically
+from miniplm.runtime.log import logger
 
 CARD_NAME = "README.md"
 TOKENIZER_FOLDER = "tokenizer"
@@ -40,6 +44,9 @@ def export_form(
     Raises:
         ArtefactError: A shard is damaged, or not one of a refined corpus.
     """
+    ends = rows_by_end(open_shards(shards_folder))
+    if form == "megatron" and ends:
+        _warn_of_lost_order(name, ends)
     if form == "tokens":
         outcome = export_tokens(shards_folder, folder, materialize_repeats=materialize_repeats)
     elif form == "megatron":
@@ -54,9 +61,21 @@ def export_form(
         _copy_tokenizer(tokenizer, folder / TOKENIZER_FOLDER)
     write_atomically(
         folder / CARD_NAME,
-        corpus_card(name, form, outcome, history, materialized=materialize_repeats),
+        corpus_card(name, form, outcome, history, materialized=materialize_repeats, ends=ends),
     )
     return outcome
+
+
+def _warn_of_lost_order(name: str, ends: Mapping[float, int]) -> None:
+    *_, to_the_end = ends.values()
+    logger.warning(
+        "export megatron: %s was selected with a schedule (%d of %d sequences take part to the end "
+        "of training). Megatron-LM has no column for that: it will train on all of them throughout "
+        "and the order is lost. Select without a schedule to give it the refined part only.",
+        name,
+        to_the_end,
+        sum(ends.values()),
+    )
 
 
 def _copy_tokenizer(source: Path, target: Path) -> None:

@@ -29,6 +29,7 @@ from miniplm.data.shards import (
 from miniplm.data.tokenizer import load_tokenizer
 from miniplm.errors import ArtefactError
 from miniplm.export.corpus_tokenizer import corpus_texts, tokenizer_fingerprint
+from miniplm.export.cut_text import cut_bytes_by_place, fitting_length, without_places
 from miniplm.export.exporter import SHARDS_FOLDER
 from miniplm.export.retokenized_rows import (
     LongRows,
@@ -118,27 +119,39 @@ def retokenize_corpus(
             advance(1)
     if counts["sequences"] == 0:
         raise ArtefactError(f"{shards_folder}: none of its rows is two tokens long in the other")
-    _warn(counts, max_length)
+    _warn(folder.name, counts, max_length)
     return Outcome(
-        counts=dict(sorted(counts.items())),
+        counts=without_places(counts),
         num_tokens=counts["ids"] - counts["sequences"],
         facts={"max_length": max_length, "tokenizer": fingerprint},
     )
 
 
-def _warn(counts: Counter[str], max_length: int) -> None:
+def _warn(name: str, counts: Counter[str], max_length: int) -> None:
     if counts["cut_bytes"] > _WARN_SHARE * counts["bytes_encoded"]:
         logger.warning(
-            "retokenize: %.1f %% of the text was cut off: it takes %.2f times as many tokens as "
-            "before, and %d of %d sequences became longer than %d. Raise "
-            "retokenizations.*.max_length, or tokenise the documents afresh",
+            "retokenize: %.1f %% of the text of %s was cut off, the ends of the %d of %d sequences "
+            "that became longer than %d. %s, or tokenise the documents afresh",
             100 * counts["cut_bytes"] / counts["bytes_encoded"],
-            counts["ids_encoded"] / counts["ids_in"],
-            counts["cut_sequences"], counts["sequences_in"], max_length,
+            name, counts["cut_sequences"], counts["sequences_in"], max_length,
+            _advice(name, counts),
         )  # fmt: skip
     different = {name: count for name, count in counts.items() if name.startswith("different")}
     if different:
         logger.warning("retokenize: not all text is the same (pieces of rows): %s", different)
+
+
+def _advice(name: str, counts: Counter[str]) -> str:
+    """Which length would have cut off less, where that was counted for all shards."""
+    field, by_place = f"retokenizations.{name}.max_length", cut_bytes_by_place(counts)
+    if sum(by_place.values()) != counts["cut_bytes"]:  # an earlier miniplm counted some of them
+        return f"Raise {field}"
+    all_of_it = fitting_length(by_place, 0)
+    nearly = fitting_length(by_place, _WARN_SHARE * counts["bytes_encoded"])
+    return (
+        f"Set {field} to {all_of_it} to cut nothing, or to {nearly} to cut at most "
+        f"{_WARN_SHARE:.0%} of it"
+    )
 
 
 def _retokenize_shard(job: _Job, task: _Task) -> dict[str, int]:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from miniplm.data.packing import MIN_ROW_IDS
+from miniplm.export.cut_text import count_cut
 from miniplm.export.row_text import RowText, RowTexts
 
 LongRows = Literal["cut", "split"]
@@ -118,9 +119,8 @@ def _fitted(
     if len(parts) > 1:
         counts[f"{long_rows}_sequences"] += 1
         if long_rows == "cut":
-            left_out = ids[parts[0].stop :]
-            counts["cut_ids"] += len(left_out)
-            counts["cut_bytes"] += int(new.num_bytes_V[left_out].sum())
+            end = parts[0].stop
+            count_cut(counts, end, new.num_bytes_V[ids[end:]])
             parts = parts[:1]
     return [
         NewRow(

@@ -23,6 +23,7 @@ from miniplm.data.tokenizer import load_tokenizer
 from miniplm.export.config import TextForm
 from miniplm.export.repeats import REPEATS, with_repeats
 from miniplm.export.row_text import piece_texts
+from miniplm.export.schedule import UNTIL
 from miniplm.manifest import Outcome, atomic_path
 from miniplm.runtime.executors import Executor, threads
 from miniplm.runtime.progress import progress
@@ -42,6 +43,7 @@ _SCHEMA = pa.schema(
         (REPEATS, pa.int32()),
     ]
 )
+_SCHEDULED_SCHEMA = _SCHEMA.append(pa.field(UNTIL, pa.float32()))
 
 
 @dataclass(frozen=True)
@@ -85,13 +87,21 @@ def export_text(
 def _export_shard(decode: Decode, form: TextForm, task: _Task) -> None:
     if task.path.exists():
         return
-    write = _write_parquet if form == "parquet" else _write_lines
+    tables = text_tables(task.shard, decode)
     with atomic_path(task.path) as temporary:
-        write(temporary, text_tables(task.shard, decode))
+        if form == "parquet":
+            _write_parquet(temporary, _schema(task.shard), tables)
+        else:
+            _write_lines(temporary, tables)
 
 
-def _write_parquet(path: Path, tables: Iterable[pa.Table]) -> None:
-    with pq.ParquetWriter(path, _SCHEMA, compression="zstd") as writer:
+def _schema(shard: Shard) -> pa.Schema:
+    """Of the records of a shard."""
+    return _SCHEDULED_SCHEMA if UNTIL in shard.sidecar.column_names else _SCHEMA
+
+
+def _write_parquet(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for table in tables:
             writer.write_table(table)
 
@@ -107,15 +117,18 @@ def _write_lines(path: Path, tables: Iterable[pa.Table]) -> None:
 
 def text_tables(shard: Shard, decode: Decode) -> Iterator[pa.Table]:
     """One record per piece of a document, in tables of some thousand rows of the shard."""
-    columns = ["domain", "sequence_id", "source_ids", "difference_score", REPEATS]
+    schema = _schema(shard)
+    columns = ["source_ids", *(name for name in schema.names if name not in ("text", "source_id"))]
     sidecar = with_repeats(shard.sidecar).select(columns)
     for begin in range(0, len(shard), _ROWS_AT_ONCE):
         facts = sidecar.slice(begin, _ROWS_AT_ONCE).to_pylist()
         rows = range(begin, begin + len(facts))
-        yield _text_table(facts, [decode(shard.row(row)) for row in rows])
+        yield _text_table(schema, facts, [decode(shard.row(row)) for row in rows])
 
 
-def _text_table(facts: Sequence[dict[str, Any]], texts: Sequence[Sequence[str]]) -> pa.Table:
+def _text_table(
+    schema: pa.Schema, facts: Sequence[dict[str, Any]], texts: Sequence[Sequence[str]]
+) -> pa.Table:
     records: list[dict[str, Any]] = []
     for line, pieces in zip(facts, texts, strict=True):
         sources = line.pop("source_ids")
@@ -124,4 +137,4 @@ def _text_table(facts: Sequence[dict[str, Any]], texts: Sequence[Sequence[str]])
             for source, text in zip(sources, pieces, strict=True)
             if text
         ]
-    return pa.Table.from_pylist(records, schema=_SCHEMA)
+    return pa.Table.from_pylist(records, schema=schema)

@@ -11,11 +11,11 @@ from miniplm.planning.forward import capture_cost, evaluation_cost, generate_cos
 from miniplm.planning.remarks import training_remarks
 from miniplm.planning.scoring import scoring_cost
 from miniplm.planning.selection import description_cost, export_cost, selection_cost
-from miniplm.planning.text import retokenization_cost, tokenize_cost
+from miniplm.planning.text import retokenization_cost, retokenized_held_out_cost, tokenize_cost
 from miniplm.planning.training import training_cost
 from miniplm.recipe import Recipe
 from miniplm.road.road import Road
-from miniplm.road.step import Step
+from miniplm.road.step import HELD_OUT, Step
 from miniplm.runtime.memory import resident_bytes
 
 _STAGE_SECONDS = 0.5
@@ -34,9 +34,10 @@ _COSTS: Mapping[str, Callable[[Basis, str], Cost]] = {
     "export": export_cost,
     "generate": generate_cost,
     "retokenize": retokenization_cost,
+    HELD_OUT: retokenized_held_out_cost,
     "capture": capture_cost,
 }
-"""By the kind of a step, of its instance."""
+"""By the kind of a step, of its instance; of the held-out text by the first part of its name."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def make_plan(recipe: Recipe) -> Plan:
 
 
 def _plan_step(basis: Basis, step: Step) -> StepPlan:
-    cost = _COSTS[step.kind](basis, step.instance) if step.kind in _COSTS else Cost()
+    kind = HELD_OUT if step.name.startswith(f"{HELD_OUT}/") else step.kind
+    cost = _COSTS[kind](basis, step.instance) if kind in _COSTS else Cost()
     manifest = read_manifest(step.folder) if step.is_complete else None
     load = cost.load() if manifest is None else Load()
     return StepPlan(
@@ -123,6 +125,10 @@ def _assumptions(basis: Basis) -> list[str]:
         "times are those of a moment of each kind of work on this machine, with nothing else "
         f"running (a bfloat16 matrix product: {basis.calibration.rate / 1e12:.2f} TFLOP/s)",
     ]
-    if not basis.corpora.are_counted:
+    if basis.corpora.are_counted:
+        return assumptions
+    if basis.corpora.from_shards:
+        assumptions.append("tokens are counted in the token shards; splits get their shares, about")
+    else:
         assumptions.append("tokens are estimated from the corpus's bytes; tokenise to know")
     return assumptions

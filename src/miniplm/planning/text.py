@@ -29,6 +29,14 @@ def tokenize_cost(basis: Basis, _: str) -> Cost:
 
 def retokenization_cost(basis: Basis, name: str) -> Cost:
     """Of a corpus in the tokens of another family."""
-    num_tokens = basis.corpora.of(name)
+    return _retokenized(basis, name, basis.corpora.of(name))
+
+
+def retokenized_held_out_cost(basis: Basis, name: str) -> Cost:
+    """Of the held-out text in the tokens of a corpus of another family."""
+    return _retokenized(basis, name, basis.corpora.held_out(name))
+
+
+def _retokenized(basis: Basis, name: str, num_tokens: float) -> Cost:
     load = Load(num_tokens / _RETOKENIZED_PER_SECOND)
     return Cost(num_tokens, num_bytes=num_tokens * basis.bytes_per_id(name), load=lambda: load)

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from miniplm.errors import HubError
+from miniplm.errors import HubError, reason_of
 from miniplm.publishing.parcel import Parcel
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -98,10 +98,6 @@ def _explained(repo_id: str) -> Iterator[None]:
             "a token with the right to write (https://huggingface.co/settings/tokens)."
         ) from error
     except errors.HfHubHTTPError as error:
-        raise HubError(f"{repo_id}: the hub refuses: {_first_line(error)}") from error
+        raise HubError(f"{repo_id}: the hub refuses: {reason_of(error)}") from error
     except (errors.HTTPError, ConnectionError) as error:  # type: ignore[attr-defined]  # of httpx
-        raise HubError(f"{repo_id}: the hub cannot be reached: {_first_line(error)}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0]
+        raise HubError(f"{repo_id}: the hub cannot be reached: {reason_of(error)}") from error

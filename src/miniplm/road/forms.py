@@ -14,8 +14,8 @@ from miniplm.road.tokenized import Tokenized
 if TYPE_CHECKING:
     from miniplm.export.corpus_history import CorpusHistory, OtherTokens
 
-CARD_FORMAT = 1
-"""Raised when dataset cards say more from the same results."""
+CARD_FORMAT = 2
+"""Raised when forms, or their dataset cards, say more from the same results."""
 
 _MATERIALIZED: tuple[Form, ...] = ("tokens", "megatron")
 _TEXT: tuple[Form, ...] = ("jsonl", "parquet")

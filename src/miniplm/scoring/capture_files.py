@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from miniplm.data.shards import Shard
 from miniplm.errors import ArtefactError
-from miniplm.manifest import atomic_path
+from miniplm.manifest import atomic_path, how_to_remake
 from miniplm.scoring.capture_config import CaptureConfig, CaptureMethod
 
 _METADATA_KEY = b"miniplm"
@@ -199,7 +199,9 @@ def _open(path: Path) -> "pa.ipc.RecordBatchFileReader":
     try:
         return pa.ipc.open_file(pa.memory_map(str(path)))
     except FileNotFoundError:
-        raise ArtefactError(f"{path}: no such file; this shard was not captured") from None
+        raise ArtefactError(
+            f"{path}: no such file; this shard was not captured. {_again(path)}"
+        ) from None
     except (OSError, pa.ArrowException) as error:
         raise _damaged(path, error) from error
 
@@ -209,11 +211,15 @@ def _read_info(path: Path, reader: "pa.ipc.RecordBatchFileReader") -> CaptureInf
         content: dict[str, Any] = json.loads((reader.schema.metadata or {})[_METADATA_KEY])
         info = CaptureInfo(**content)
     except (KeyError, ValueError, TypeError) as error:
-        raise ArtefactError(f"{path}: is not a capture") from error
+        raise ArtefactError(f"{path}: is not a capture. {_again(path)}") from error
     if reader.schema != info.schema:
-        raise ArtefactError(f"{path}: its columns are not those of a capture")
+        raise ArtefactError(f"{path}: its columns are not those of a capture. {_again(path)}")
     return info
 
 
 def _damaged(path: Path, reason: object) -> ArtefactError:
-    return ArtefactError(f"{path}: is damaged ({reason}). Capture this shard again.")
+    return ArtefactError(f"{path}: is damaged ({reason}). {_again(path)}")
+
+
+def _again(path: Path) -> str:
+    return how_to_remake(path, "Capture this shard again.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from miniplm.data.shards import Shard
+from miniplm.errors import reason_of
 from miniplm.model_checks import check_scorer
 from miniplm.model_size import size_of
 from miniplm.runtime.allocator import keep_memory
@@ -58,8 +59,7 @@ def compile_models(
             compile_layers(model, dynamic=True)
         first()
     except RuntimeError as error:  # of which the compilers' errors are, and running out of memory
-        reason = str(error).strip().partition("\n")[0][:200]
-        logger.warning("scoring goes on without compiling, which failed: %s", reason)
+        logger.warning("scoring goes on without compiling, which failed: %s", reason_of(error))
         for model in models:
             _undo_compiling(model)
         tuning = replace(tuning, compiled=False)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from miniplm.data.parquet import ColumnFile, write_parquet
 from miniplm.errors import ArtefactError
+from miniplm.manifest import how_to_remake
 
 MEAN_COLUMN = "mean_log_prob"
 SCORE_SCHEMA = pa.schema(
@@ -175,7 +176,9 @@ def score_info(file: ColumnFile) -> ScoreInfo:
     try:
         return ScoreInfo(**file.metadata)
     except TypeError as error:
-        raise ArtefactError(f"{file.path}: is not a score table") from error
+        raise ArtefactError(
+            f"{file.path}: is not a score table. {how_to_remake(file.path)}"
+        ) from error
 
 
 def states_column(states_RD: NDArray[np.floating]) -> pa.LargeListArray:

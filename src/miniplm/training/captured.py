@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from miniplm.data.shards import Shard
 from miniplm.errors import ArtefactError
+from miniplm.manifest import how_to_remake
 from miniplm.runtime.open_files import allow_open_files
 from miniplm.scoring.capture_files import Capture, CapturedRow
 from miniplm.training.targets import SparseTargets
@@ -75,6 +76,6 @@ class Captured:
         if row.num_entries_T.sum(dtype=np.int64) != len(row.ids_E):
             raise ArtefactError(
                 f"{capture.path}: is damaged (the entries of its row {place} do not add up). "
-                "Capture this shard again."
+                f"{how_to_remake(capture.path, 'Capture this shard again.')}"
             )
         return row
