@@ -179,7 +179,7 @@ def test_of_a_schedule_the_end_is_shown():
 
 def test_the_dials_of_a_selection_stand_in_its_card():
     page = check(render_page(report(selections=[selection(dials=["within domain", "floor 0.1"])])))
-    assert "".join(page.texts).count("Dialswithin domainfloor 0.1") == 1
+    assert "".join(page.texts).count("Dialswithin domain,floor 0.1") == 1
     assert "Dials" not in check(render_page(report())).texts
 
 
