@@ -18,6 +18,7 @@ from benchmarks import (
     output_layer,
     scoring,
     selection,
+    selection_policies,
     tokenization,
     training,
 )
@@ -32,13 +33,14 @@ STAGES = {
     "score": scoring,
     "output-layer": output_layer,
     "select": selection,
+    "select-policies": selection_policies,
     "export": export,
     "generate": generation,
     "train": training,
     "methods": methods,
     "minillm": on_policy,
 }
-_STUDENTS = ("generate", "train", "methods", "minillm")
+_NAMED = ("select-policies", "generate", "train", "methods", "minillm")
 """Stages that the small size leaves out unless they are named: a quarter of an hour."""
 
 _REPEATS = {"small": 2, "full": 3}
@@ -60,8 +62,8 @@ _REPEATS = {"small": 2, "full": 3}
     type=click.Choice(["small", "full"]),
     default="small",
     show_default=True,
-    help="small: the data path, under ten minutes on two cores; training and generating only if "
-    "named. full: all of it, in the sizes docs/performance.md quotes.",
+    help="small: the data path, under ten minutes on two cores; policies, training and generating "
+    "only if named. full: all of it, in the sizes docs/performance.md quotes.",
 )
 @click.option(
     "--repeats",
@@ -106,7 +108,7 @@ def main(
 def _is_wanted(stage: str, only: tuple[str, ...], size: str) -> bool:
     if only:
         return stage in (*only, "machine")
-    return size == "full" or stage not in _STUDENTS
+    return size == "full" or stage not in _NAMED
 
 
 def _say(message: str) -> None:

@@ -1,8 +1,10 @@
 """Selection: from two score tables on disk to the kept sequences on disk."""
 
 import os
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -150,15 +152,24 @@ def numpy_partition(clock: Clock, folder: str, num_rows: int) -> float:
     return num_rows
 
 
-def miniplm(clock: Clock, folder: str, num_rows: int) -> float:
-    """The whole select stage: join, threshold, facts for the manifest, kept rows as Parquet."""
+def miniplm(
+    clock: Clock, folder: str, num_rows: int, selection: Mapping[str, Any] | None = None
+) -> float:
+    """The whole select stage: join, threshold, facts for the manifest, kept rows as Parquet.
+
+    Args:
+        clock: Times it.
+        folder: With the shards and the score tables.
+        num_rows: In all tables together.
+        selection: Fields of the `SelectionConfig`; the upper half by the difference if not given.
+    """
     import shutil
 
     from miniplm.manifest import Outcome
     from miniplm.selection.config import SelectionConfig
     from miniplm.selection.selector import select_sequences
 
-    config = SelectionConfig(ratio=RATIO)
+    config = SelectionConfig(**(selection or {"ratio": RATIO}))
 
     def select(root: Path) -> Outcome:
         shutil.rmtree(root / "selection", ignore_errors=True)
@@ -172,7 +183,8 @@ def miniplm(clock: Clock, folder: str, num_rows: int) -> float:
     _warm(root / "shards", root / "teacher", root / "reference")
     with clock:
         outcome = select(root)
-    assert outcome.counts["kept"] == int(RATIO * num_rows)
+    assert 0 < outcome.counts["kept"] < num_rows
+    assert selection or outcome.counts["kept"] == int(RATIO * num_rows)
     return num_rows
 
 
@@ -199,9 +211,14 @@ def limit(clock: Clock, folder: str, num_rows: int) -> float:
     return num_rows
 
 
+def rows(setting: Setting) -> int:
+    """How many rows are selected from."""
+    return 100_000_000 if setting.size == "full" else 10_000_000
+
+
 def benches(setting: Setting) -> list[Bench]:
     """Half of the rows by their difference scores."""
-    num_rows = 100_000_000 if setting.size == "full" else 10_000_000
+    num_rows = rows(setting)
     return [
         Bench(
             name=f"select, {num_rows / 1e6:.0f}M rows",

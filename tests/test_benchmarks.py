@@ -11,8 +11,8 @@ from benchmarks.plot import ratios_svg
 from benchmarks.setting import Setting
 
 STAGES = (
-    "machine", "tokenization", "scoring", "output_layer", "selection", "export", "generation",
-    "training", "methods",
+    "machine", "tokenization", "scoring", "output_layer", "selection", "selection_policies",
+    "export", "generation", "training", "methods",
 )  # fmt: skip
 
 

@@ -151,7 +151,7 @@ def methods() -> Content:
 
 
 def cross_family() -> Content:
-    """Students of other families and another tokenizer than the teacher: under twenty minutes.
+    """Students of other families and another tokenizer than the teacher: twenty minutes.
 
     Mamba has no fused kernels on a CPU and takes ten times as long for a token as Llama, so its
     students get half as many.
