@@ -174,6 +174,7 @@ for _kind, _summary in {
     "distinct": "Leave near-duplicates out before scoring (near_duplicates.keep: first).",
     "group": "Group similar candidates, where domains are not labelled (section grouping).",
     "score": "Score every candidate sequence with the teacher and the reference.",
+    "diagnose": "Measure how far the teacher is ahead, before a study trains its students.",
     "select": "Choose the sequences of the refined corpora by their scores.",
     "describe": "Measure what selection did to domains, text and diversity.",
     "export": "Write the refined corpora as token shards, and in the forms of export.forms: "

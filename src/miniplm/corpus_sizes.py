@@ -5,11 +5,12 @@ from functools import cache
 from pathlib import Path
 
 from miniplm.data.documents import CorpusConfig, estimate_bytes, token_sources
+from miniplm.data.splits import CANDIDATES
 from miniplm.data.token_corpus import count_tokens
 from miniplm.data.tokenizer import TokenizerConfig, load_configured_tokenizer
 from miniplm.generation.config import GenerationConfig, num_new_tokens
 from miniplm.manifest import read_manifest
-from miniplm.recipe import CANDIDATES, Recipe
+from miniplm.recipe import Recipe
 from miniplm.road.road import Road
 from miniplm.road.step import HELD_OUT
 from miniplm.selection.config import SelectionConfig

@@ -20,8 +20,8 @@ from miniplm.runtime.team import Team
 from miniplm.stage_runner import run_stage
 
 KINDS = (
-    "tokenize", "duplicates", "distinct", "group", "train", "score", "select", "describe", "export",
-    "generate", "retokenize", "capture", "evaluate", "report",
+    "tokenize", "duplicates", "distinct", "group", "train", "score", "diagnose", "select",
+    "describe", "export", "generate", "retokenize", "capture", "evaluate", "report",
 )  # fmt: skip
 RECIPE_NAME = "used_recipe.yaml"
 _SUPERSEDED = "superseded"

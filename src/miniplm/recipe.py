@@ -18,7 +18,7 @@ from miniplm.config import (
 from miniplm.data.documents import CorpusConfig
 from miniplm.data.order import MIXTURE_ROUND
 from miniplm.data.packing import PackingConfig
-from miniplm.data.splits import SplitsConfig
+from miniplm.data.splits import CANDIDATES, SplitsConfig
 from miniplm.data.tokenizer import TokenizerConfig
 from miniplm.errors import ConfigError
 from miniplm.evaluation.config import EvaluationConfig
@@ -32,11 +32,13 @@ from miniplm.selection.checks import row_table_faults
 from miniplm.selection.config import SelectionConfig
 from miniplm.selection.duplicates_config import NearDuplicatesConfig
 from miniplm.selection.grouping_config import GroupingConfig
+from miniplm.study.config import StudyConfig
 from miniplm.training.checks import method_faults
-from miniplm.training.config import READ_BY, TrainingConfig
+from miniplm.training.config import READ_BY, BudgetConfig, TrainingConfig
 
-CANDIDATES = "candidates"
-"""What a student trains on when no selection is made: all candidates."""
+HELD_APART = ("held-apart-quarter", "held-apart")
+"""Two students that a study trains on text that is no candidate, the first a quarter as long."""
+_SHORTER = 4
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RESERVED = ("teacher", "reference")
@@ -120,15 +122,50 @@ class Recipe(Config):
         default_factory=dict,
         description="students by name; the first one is what the others are compared with",
     )
+    study: StudyConfig | None = Field(
+        None, description="students of every method, size and seed, besides those by name"
+    )
     evaluation: EvaluationConfig = Field(EvaluationConfig(), description="what is measured")
+
+    def given(self) -> dict[str, Any]:
+        """What was given, as plain values: without the students that follow from the study."""
+        content = self.model_dump(mode="json", exclude_unset=True)
+        if self.study is not None:
+            for member in self.study.members:
+                content["students"].pop(member.name)
+            if not content["students"]:
+                del content["students"]
+        return content
+
+    def with_study(self) -> "Recipe":
+        """The same recipe with the students of its study.
+
+        Raises:
+            ConfigError: A student has the name of one of them.
+        """
+        if self.study is None:
+            return self
+        named = {
+            member.name: StudentConfig.model_validate(self.study.student(member))
+            for member in self.study.members
+        }
+        if twice := sorted(named.keys() & self.students.keys()):
+            raise ConfigError(
+                "the recipe",
+                [f"students.{name}: the study has one of this name; choose another"
+                 for name in twice],
+            )  # fmt: skip
+        return self.model_copy(update={"students": {**self.students, **named}})
 
     def student_training(self, name: str) -> TrainingConfig:
         """A student's training: the shared section with the student's own fields on top."""
+        return self._merged_training(self.students[name])
+
+    def _merged_training(self, student: StudentConfig) -> TrainingConfig:
         merged = self.training.model_dump()
-        merge_into(merged, self.students[name].training.model_dump(exclude_unset=True))
-        own_budget = self.students[name].training.budget
-        if own_budget.is_given:
-            merged["budget"] = own_budget.model_dump()
+        merge_into(merged, student.training.model_dump(exclude_unset=True))
+        if student.training.budget.is_given:
+            merged["budget"] = student.training.budget.model_dump()
         return TrainingConfig.model_validate(merged)
 
     def faults(self) -> list[str]:
@@ -136,10 +173,12 @@ class Recipe(Config):
         faults = []
         for role in _RESERVED:
             faults += self._scorer_faults(role, getattr(self, role))
-        for kind in ("selections", "generations", "retokenizations", "captures", "students"):
+        for kind in ("selections", "generations", "retokenizations", "captures"):
             faults += [fault for name in getattr(self, kind) if (fault := _name_fault(kind, name))]
         faults += self._corpus_faults()
-        for name, student in self.students.items():
+        faults += self.study.faults() if self.study else []
+        for name, student in self._unlike_students().items():
+            faults += [fault for fault in [_name_fault("students", name)] if fault]
             faults += self._student_faults(name, student)
         faults += self._token_faults()
         faults += row_table_faults(self.selections, self.near_duplicates, self.grouping)
@@ -156,6 +195,39 @@ class Recipe(Config):
                 f"{'a' if self.held_out_corpus else 'no'} held_out_corpus)"
             )
         return faults
+
+    @property
+    def apart(self) -> Literal["teacher", "reference"] | None:
+        """The split whose text is neither scored nor evaluated on, if there is one."""
+        if self.splits.teacher > 0:
+            return "teacher"
+        return "reference" if self.splits.reference > 0 else None
+
+    @property
+    def held_apart(self) -> dict[str, StudentConfig]:
+        """The students that a study holds apart from the candidates, the shorter trained first."""
+        study = self.study
+        if study is None or not study.gain_rows or self.apart is None:
+            return {}
+        longer = StudentConfig.model_validate(study.plain_student)
+        training = self._merged_training(longer)
+        quarter = {
+            unit: value / _SHORTER if unit == "flops" else max(1, value // _SHORTER)
+            for unit, value in training.budget.model_dump(exclude_none=True).items()
+        }
+        budgets: list[dict[str, float]] = [quarter, training.budget.model_dump(exclude_none=True)]
+        return {
+            name: longer.model_copy(
+                update={"training": training.model_copy(update={"budget": BudgetConfig(**budget)})}
+            )
+            for name, budget in zip(HELD_APART, budgets, strict=True)
+        }
+
+    def config_of(self, name: str) -> StudentConfig | ScorerConfig:
+        """A student, one held apart, the teacher or the reference."""
+        config: StudentConfig | ScorerConfig | None
+        config = self.students.get(name) or self.held_apart.get(name)
+        return config or getattr(self, name)
 
     @property
     def known_corpora(self) -> list[str]:
@@ -181,6 +253,12 @@ class Recipe(Config):
         """Most predicted tokens in a row of a corpus."""
         retokenized = self.retokenizations.get(corpus)
         return (retokenized and retokenized.max_length) or self.packing.max_length
+
+    def _unlike_students(self) -> dict[str, StudentConfig]:
+        """The students but those of a study that differ from another in the seed only."""
+        members = self.study.members if self.study else []
+        alike = {member.name for member in members if member.seed != members[0].seed}
+        return {name: student for name, student in self.students.items() if name not in alike}
 
     def _corpus_faults(self) -> list[str]:
         """What is wrong with where generations and captures take their sequences from."""
@@ -210,7 +288,7 @@ class Recipe(Config):
             for role, scorer in scorers.items()
             if self.tokenizer.name is None and not scorer.from_scratch and scorer.tokenizer == "run"
         ]
-        trainings = {name: self.student_training(name) for name in self.students}
+        trainings = {name: self.student_training(name) for name in self._unlike_students()}
         kinds = {name: training.reweighting.kind for name, training in trainings.items()}
         normalizations = {
             f"selections.{name}.normalization": str(selection.normalization)
@@ -311,7 +389,7 @@ class Recipe(Config):
 
 
 def _name_fault(kind: str, name: str) -> str:
-    if name in _RESERVED or name == CANDIDATES:
+    if name in (*_RESERVED, *HELD_APART, CANDIDATES):
         return f"{kind}.{name}: this name is taken; choose another"
     if not _FOLDER_NAME.fullmatch(name):
         return f"{kind}.{name}: becomes a folder; use letters, digits, '-', '_' and '.'"
@@ -331,7 +409,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def make_recipe(content: dict[str, Any], source: str) -> Recipe:
     """Check a recipe given as plain values. Raises what `load_recipe` raises."""
-    recipe = validate(Recipe, content, source)
+    recipe = validate(Recipe, content, source).with_study()
     if faults := recipe.faults():
         raise ConfigError(source, faults)
     return recipe
@@ -339,6 +417,6 @@ def make_recipe(content: dict[str, Any], source: str) -> Recipe:
 
 def override_recipe(recipe: Recipe, overrides: Sequence[str], source: str) -> Recipe:
     """A recipe with `key=value` overrides applied. Raises what `load_recipe` raises."""
-    content = recipe.model_dump(mode="json", exclude_unset=True)
+    content = recipe.given()
     merge_into(content, parse_overrides(overrides))
     return make_recipe(content, source)

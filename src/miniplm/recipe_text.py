@@ -117,5 +117,4 @@ def _config_class(annotation: object) -> type[BaseModel] | None:
 
 def recipe_yaml(recipe: Recipe) -> str:
     """What was given of a recipe, as YAML."""
-    content = recipe.model_dump(mode="json", exclude_unset=True)
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(recipe.given(), sort_keys=False, allow_unicode=True)

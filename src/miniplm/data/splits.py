@@ -9,6 +9,8 @@ from miniplm.config import Config
 
 Split = Literal["candidates", "reference", "teacher", "held_out"]
 SPLITS: tuple[Split, ...] = ("candidates", "reference", "teacher", "held_out")
+CANDIDATES = "candidates"
+"""The split that is scored; what a student trains on when no selection is made."""
 
 
 class SplitsConfig(Config):

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 from miniplm.calibration import Calibration
 from miniplm.corpus_sizes import CorpusSizes
 from miniplm.data.shards import ids_dtype
+from miniplm.data.splits import CANDIDATES
 from miniplm.model import ModelConfig, model_config, released_config
 from miniplm.model_size import ModelSize, model_size
-from miniplm.recipe import CANDIDATES, Recipe
+from miniplm.recipe import Recipe
 from miniplm.road.road import Road
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Basis:
     def shape(self, name: str) -> "PretrainedConfig":
         """The shape of a model. Raises what reading a released model's shape raises."""
         recipe = self.recipe
-        config: ModelConfig = recipe.students.get(name) or getattr(recipe, name)
+        config: ModelConfig = recipe.config_of(name)
         if config.from_scratch:
             corpus = self.read_by(name)
             vocab_size = self.corpora.vocab_size(corpus)

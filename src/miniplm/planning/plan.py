@@ -9,7 +9,7 @@ from miniplm.planning.candidates import distinct_cost, duplicates_cost, group_co
 from miniplm.planning.cost import Cost, Load
 from miniplm.planning.forward import capture_cost, evaluation_cost, generate_cost
 from miniplm.planning.remarks import training_remarks
-from miniplm.planning.scoring import scoring_cost
+from miniplm.planning.scoring import diagnosis_cost, scoring_cost
 from miniplm.planning.selection import description_cost, export_cost, selection_cost
 from miniplm.planning.text import retokenization_cost, retokenized_held_out_cost, tokenize_cost
 from miniplm.planning.training import training_cost
@@ -28,6 +28,7 @@ _COSTS: Mapping[str, Callable[[Basis, str], Cost]] = {
     "group": group_cost,
     "train": training_cost,
     "score": scoring_cost,
+    "diagnose": diagnosis_cost,
     "evaluate": evaluation_cost,
     "select": selection_cost,
     "describe": description_cost,

@@ -11,7 +11,7 @@ MANY_EPOCHS = 4
 def training_remarks(basis: Basis, name: str) -> list[str]:
     """Sentences on how a student, the teacher or the reference is to be trained."""
     amounts, training = training_amounts(basis, name), training_config(basis, name)
-    wanted = TOKENS_PER_PARAM["student" if name in basis.recipe.students else name]
+    wanted = TOKENS_PER_PARAM.get(name, TOKENS_PER_PARAM["student"])
     remarks = []
     if amounts.tokens_per_param < wanted:
         remarks.append(

@@ -25,6 +25,28 @@ def scoring_cost(basis: Basis, name: str) -> Cost:
     return replace(cost, num_bytes=(cost.num_bytes or 0.0) + _state_bytes(basis, scoring.proxy))
 
 
+def diagnosis_cost(basis: Basis, _: str) -> Cost:
+    """Of the rows that a study's students held apart score, both alike."""
+    study, held_apart = basis.recipe.study, list(basis.recipe.held_apart)
+    if study is None or not held_apart:
+        return Cost()
+    rows = min(float(study.gain_rows), basis.num_rows(basis.candidate_tokens))
+    num_tokens = rows * basis.recipe.packing.max_length
+    one = forward_cost(basis, held_apart[0], num_tokens, basis.recipe.scoring.dtype)
+
+    def load() -> Load:
+        cost = one.load()
+        return Load(len(held_apart) * cost.seconds, cost.memory)
+
+    return replace(
+        one,
+        num_tokens=len(held_apart) * num_tokens,
+        flops=len(held_apart) * (one.flops or 0.0),
+        num_bytes=len(held_apart) * (one.num_bytes or 0.0),
+        load=load,
+    )
+
+
 def _state_bytes(basis: Basis, proxy: ProxyConfig) -> float:
     """Bytes of the hidden states beside the reference's scores."""
     width = basis.shape("reference").hidden_size if proxy.features == "hidden" else 0

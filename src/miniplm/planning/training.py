@@ -38,7 +38,8 @@ def training_config(basis: Basis, name: str) -> TrainingConfig:
     """How a student, the teacher or the reference is trained."""
     if name in basis.recipe.students:
         return basis.recipe.student_training(name)
-    training: TrainingConfig = getattr(basis.recipe, name).training
+    training = basis.recipe.config_of(name).training
+    assert training is not None
     return training
 
 
@@ -98,7 +99,8 @@ def _available_rows(basis: Basis, name: str) -> float:
     """Rows of training after which a model has seen its first corpus, or its split, once."""
     student: StudentConfig | None = basis.recipe.students.get(name)
     if student is None:
-        return basis.num_rows(basis.corpora.splits[name])
+        split = basis.recipe.apart if name in basis.recipe.held_apart else name
+        return basis.num_rows(basis.corpora.splits[split or name])
     return min(
         basis.corpora.of(corpus) / basis.corpora.mean_length(corpus) / share
         for corpus, share in student.corpora.items()

@@ -50,7 +50,7 @@ def flops_by_share(record: RunRecord) -> dict[str, float]:
     for name, manifest in record.manifests.items():
         kind, _, instance = name.partition("/")
         if kind == "train":
-            role = record.roles[instance]
+            role = record.roles.get(instance, "diagnosis")
             shares["students" if role == "student" else role] += manifest.flops
         elif kind in _SHARES:
             shares[_SHARES[kind]] += manifest.flops

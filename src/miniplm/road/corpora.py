@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from miniplm.data.splits import CANDIDATES
 from miniplm.export.exporter import SHARDS_FOLDER, export_corpus
 from miniplm.manifest import Outcome
-from miniplm.recipe import CANDIDATES, Recipe
+from miniplm.recipe import Recipe
 from miniplm.road.candidates import Candidates
 from miniplm.road.forms import Forms
 from miniplm.road.models import Models, token_bytes

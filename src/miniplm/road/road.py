@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from miniplm.data.splits import CANDIDATES
 from miniplm.errors import ConfigError
 from miniplm.manifest import Outcome
 from miniplm.model import Dtype, ModelConfig
-from miniplm.recipe import CANDIDATES, Recipe, ScorerConfig, StudentConfig
+from miniplm.recipe import Recipe, ScorerConfig, StudentConfig
 from miniplm.recipe_text import recipe_yaml
 from miniplm.road.candidates import DISTINCT, DUPLICATES, GROUP, Candidates
 from miniplm.road.corpora import Corpora
@@ -25,6 +26,7 @@ from miniplm.road.score_steps import (
 )
 from miniplm.road.step import HELD_OUT, Corpus, Step
 from miniplm.road.steps import Steps
+from miniplm.road.study import add_diagnosis
 from miniplm.road.tokenized import Tokenized
 from miniplm.training.config import TAUGHT
 
@@ -54,10 +56,12 @@ class Road:
         self._corpora = Corpora(
             recipe, self._steps, self._tokenized, self._candidates, self._models, self._scores
         )
+        self._diagnosis = self._add_diagnosis()
         self._captures = {name: self._add_capture(name) for name in recipe.captures}
         for name, student in recipe.students.items():
             self._models.add(name, self._add_student(name, student))
-        evaluations = [self._add_evaluation(name) for name in self._models.names]
+        compared = [name for name in self._models.names if name not in recipe.held_apart]
+        evaluations = [self._add_evaluation(name) for name in compared]
         self._add_report(evaluations)
 
     @property
@@ -95,21 +99,27 @@ class Road:
         """The training of a teacher or reference; None for a released one."""
         if config.training is None:
             return None
-        training = config.training
+        return self._add_on_split(role, config, config.training, role)
+
+    def _add_on_split(
+        self, name: str, config: ModelConfig, training: "TrainingConfig", split: str
+    ) -> Step:
+        """The training of a model on a split of its own."""
 
         def given() -> "TrainInputs":
             from miniplm.training.inputs import TrainInputs
 
             return TrainInputs(
-                corpora={self._tokenized.split(role): 1.0},
-                corpus=f"the {role} split",
+                corpora={self._tokenized.split(split): 1.0},
+                corpus=f"the {split} split",
                 tokenizer=self._tokenized.tokenizer,
                 held_out=self._tokenized.split("held_out"),
                 held_out_sequences=self.recipe.evaluation.held_out_sequences_while_training,
             )
 
         needs = {"tokenize": self._tokenized.step}
-        return self._add_training(role, config, training, given, needs, {"split": role})
+        inputs = {"tokenize": self._tokenized.splits}
+        return self._add_training(name, config, training, given, needs, {"split": split}, inputs)
 
     def _add_training(
         self,
@@ -119,13 +129,12 @@ class Road:
         given: "Callable[[], TrainInputs]",
         needs: dict[str, Step],
         settings: dict[str, object],
+        inputs: dict[str, str] | None = None,
     ) -> Step:
         """The training of a model on what is `given`; `settings` are its spec beside its shape."""
         recipe = self.recipe
         shape = config.model_dump(mode="json", include={"config_from", "shape"})
-        inputs = {"origin": config.origin_fingerprint}
-        if isinstance(config, ScorerConfig):
-            inputs["tokenize"] = self._tokenized.splits
+        inputs = {"origin": config.origin_fingerprint, **(inputs or {})}
         settings = {
             **shape,
             "seed": recipe.seed,
@@ -200,6 +209,19 @@ class Road:
         work = score_work(recipe, role, self._models, candidates.corpus, self.run_dir, origin)
         settings = score_settings(recipe, role, self._models)
         return self._steps.add(f"score/{role}", settings, needs, work, inputs)
+
+    def _add_diagnosis(self) -> Step | None:
+        """What a study measures of its teacher before students are trained."""
+        recipe = self.recipe
+        if recipe.study is None:
+            return None
+        for name, config in recipe.held_apart.items():
+            assert recipe.apart is not None
+            step = self._add_on_split(name, config, config.training, recipe.apart)
+            self._models.add(name, step)
+        needs = {f"score/{role}": step for role, step in self._scores.items()}
+        corpus, origin = self._candidates.corpus, self._candidates.origin
+        return add_diagnosis(recipe, self._steps, self._models, corpus, needs, origin)
 
     def _add_capture(self, name: str) -> Step:
         """The teacher's probabilities beside a corpus."""

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from miniplm.recipe import CANDIDATES, Recipe
+from miniplm.data.splits import CANDIDATES
+from miniplm.recipe import Recipe
 from miniplm.recipe_text import recipe_yaml
 from miniplm.report.run_record import RunFiles
 

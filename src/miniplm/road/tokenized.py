@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from miniplm.data.documents import corpus_fingerprint
+from miniplm.data.splits import CANDIDATES
 from miniplm.data.token_splits import DEALING_FORMAT
 from miniplm.data.tokenization import TOKENIZER_FOLDER, TokenizationConfig, tokenize_corpus
 from miniplm.manifest import StageSpec
 from miniplm.model import ModelConfig
-from miniplm.recipe import CANDIDATES, Recipe
+from miniplm.recipe import Recipe
 from miniplm.road.step import Corpus, Step
 from miniplm.road.steps import Steps
 

@@ -1,0 +1,118 @@
+"""What a study compares: methods, sizes and seeds."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from pydantic import Field, model_validator
+
+from miniplm.config import Config, merge_into
+from miniplm.data.splits import CANDIDATES
+from miniplm.model import ModelConfig
+from miniplm.training.config import TrainingConfig
+
+
+class SizeConfig(ModelConfig):
+    """A shape of student, and how students of this shape are trained."""
+
+    training: TrainingConfig = Field(
+        TrainingConfig(), description="fields that differ from the training section"
+    )
+
+
+class MethodConfig(Config):
+    """A way to train students: what on, and how."""
+
+    corpus: str | dict[str, float] = Field(
+        CANDIDATES, description="as that of a student: candidates, the name of a selection, ..."
+    )
+    training: TrainingConfig = Field(
+        TrainingConfig(), description="fields that differ from the size's"
+    )
+
+
+@dataclass(frozen=True)
+class Member:
+    """One student of a study."""
+
+    method: str
+    size: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Such as `plain-0.5M-s1`."""
+        return f"{self.method}-{self.size}-s{self.seed}"
+
+
+class StudyConfig(Config):
+    """Every method at every size with every seed, over one scored corpus.
+
+    The first method is what the others are compared with, at the same size and seed.
+    """
+
+    seeds: list[int] = Field(
+        [1, 2, 3], min_length=1, description="of the students' weights and order"
+    )
+    sizes: dict[str, SizeConfig] = Field(min_length=1, description="shapes of students by name")
+    methods: dict[str, MethodConfig] = Field(
+        min_length=1, description="ways to train them by name; the first is the baseline"
+    )
+    gain_rows: int = Field(
+        20_000,
+        ge=0,
+        description="candidates on which a student held apart shows what it learns, before the "
+        "others are trained; 0: none",
+    )
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> "StudyConfig":
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: each once; given: {self.seeds}")
+        return self
+
+    @property
+    def baseline(self) -> str:
+        """The method that the others are compared with."""
+        return next(iter(self.methods))
+
+    @property
+    def members(self) -> list[Member]:
+        """All students: seed by seed, so that a study that is cut short has whole seeds."""
+        return list(self._members())
+
+    def _members(self) -> Iterator[Member]:
+        for seed in self.seeds:
+            for size in self.sizes:
+                for method in self.methods:
+                    yield Member(method, size, seed)
+
+    def student(self, member: Member) -> dict[str, object]:
+        """The fields of a member's `StudentConfig`, of which only those are set that are given."""
+        size, method = self.sizes[member.size], self.methods[member.method]
+        training = size.training.model_dump(exclude_unset=True)
+        of_method = method.training.model_dump(exclude_unset=True)
+        if method.training.budget.is_given:
+            training.pop("budget", None)
+        merge_into(training, of_method)
+        return {
+            **size.model_dump(exclude_unset=True, exclude={"training"}),
+            "corpus": method.corpus,
+            "training": {**training, "seed": member.seed},
+        }
+
+    @property
+    def plain_student(self) -> dict[str, object]:
+        """The fields of a student of the first size, without any method or seed."""
+        return next(iter(self.sizes.values())).model_dump(exclude_unset=True)
+
+    def faults(self) -> list[str]:
+        """What is wrong between fields that are right one by one."""
+        places: dict[str, MethodConfig | SizeConfig] = {
+            **{f"methods.{name}": method for name, method in self.methods.items()},
+            **{f"sizes.{name}": size for name, size in self.sizes.items()},
+        }
+        return [
+            f"study.{place}.training.seed: seeds are those of study.seeds; remove it"
+            for place, config in places.items()
+            if config.training.seed is not None
+        ]
