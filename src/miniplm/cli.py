@@ -17,6 +17,7 @@ from miniplm.runtime.team import rank
 
 if TYPE_CHECKING:
     from miniplm.export.config import Form
+    from miniplm.planning.plan import Plan, StepPlan
 
 _OVERRIDES = "OVERRIDES change fields of the recipe for this call, such as training.lr=3e-4."
 
@@ -104,12 +105,14 @@ def plan(recipe: Path, overrides: tuple[str, ...]) -> None:
     OVERRIDES change fields of the recipe for this call, such as training.lr=3e-4.
     """
     from miniplm.planning import make_plan
+    from miniplm.planning.gathered import gather_seeds
     from miniplm.preflight import preflight
     from miniplm.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides)
     preflight(loaded)
-    _print_plan(make_plan(loaded))
+    made = make_plan(loaded)
+    _print_plan(made, gather_seeds(made.steps, loaded))
 
 
 @main.command()
@@ -190,6 +193,37 @@ for _kind, _summary in {
     "report": "Write the page about the run.",
 }.items():
     _stage_command(_kind, _summary)
+
+
+@main.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1)
+@click.option("--so-far", is_flag=True, help="Run nothing; show what is finished.")
+@click.option(
+    "--results",
+    type=click.Path(path_type=Path),
+    help="New folder for the tables, curves, page and manifests, to be taken elsewhere.",
+)
+def study(recipe: Path, overrides: tuple[str, ...], so_far: bool, results: Path | None) -> None:
+    """Run methods x sizes x seeds over one scored corpus, and compare them.
+
+    RECIPE has a section `study`. What is complete is skipped; `miniplm plan` says what it costs.
+    OVERRIDES change fields of the recipe for this call, such as study.seeds=[1,2].
+    """
+    from miniplm.recipe import load_recipe
+    from miniplm.study_run import copy_results, run_study
+
+    outcome = run_study(load_recipe(recipe, overrides), so_far=so_far)
+    if outcome is None:  # of several processes, not the first
+        return
+    _print_lines("Students, over the seeds", outcome.lines, num_names=2)
+    for sentence in outcome.sentences:
+        click.echo(f"\n{sentence}")
+    if not so_far:
+        click.echo(f"\nreport: {outcome.run_dir / 'report' / 'index.html'}")
+    if results is not None:
+        copy_results(outcome.run_dir, results)
+        click.echo(f"results: {results}")
 
 
 @main.command()
@@ -285,20 +319,26 @@ def _run_and_show(recipe: Any) -> None:  # noqa: ANN401
 
 
 def _print_models(lines: Sequence[Sequence[str]]) -> None:
-    table = Table(title="Models on held-out text (mean over domains)", title_justify="left")
+    _print_lines("Models on held-out text (mean over domains)", lines, num_names=2)
+
+
+def _print_lines(title: str, lines: Sequence[Sequence[str]], num_names: int) -> None:
+    """A table of cells of text, the headings first; the first columns hold names."""
+    table = Table(title=title, title_justify="left")
     for place, heading in enumerate(lines[0]):
-        table.add_column(heading, justify="left" if place < 2 else "right")
+        table.add_column(heading, justify="left" if place < num_names else "right")
     for line in lines[1:]:
         table.add_row(*line)
     _console().print(table)
 
 
-def _print_plan(made: Any) -> None:  # noqa: ANN401
+def _print_plan(made: "Plan", steps: "Sequence[StepPlan]") -> None:
+    """The plan; `steps` are its steps as they are to be shown."""
     table = Table(title="Plan", title_justify="left")
     for heading in ("stage", "state", "tokens", "FLOPs", "on disk", "memory", "time", "note"):
         numeric = heading not in ("stage", "state", "note")
         table.add_column(heading, justify="right" if numeric else "left")
-    for step in made.steps:
+    for step in steps:
         table.add_row(
             step.name, step.state, _number(step.num_tokens), _number(step.flops),
             _number(step.num_bytes, "B"), _number(step.memory, "B"), _hours(step.hours), step.note,

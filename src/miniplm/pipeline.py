@@ -21,7 +21,7 @@ from miniplm.stage_runner import run_stage
 
 KINDS = (
     "tokenize", "duplicates", "distinct", "group", "train", "score", "diagnose", "select",
-    "describe", "export", "generate", "retokenize", "capture", "evaluate", "report",
+    "describe", "export", "generate", "retokenize", "capture", "evaluate", "study", "report",
 )  # fmt: skip
 RECIPE_NAME = "used_recipe.yaml"
 _SUPERSEDED = "superseded"

@@ -177,7 +177,7 @@ class Recipe(Config):
             faults += [fault for name in getattr(self, kind) if (fault := _name_fault(kind, name))]
         faults += self._corpus_faults()
         faults += self.study.faults() if self.study else []
-        for name, student in self._unlike_students().items():
+        for name, student in self.unlike_students.items():
             faults += [fault for fault in [_name_fault("students", name)] if fault]
             faults += self._student_faults(name, student)
         faults += self._token_faults()
@@ -254,7 +254,8 @@ class Recipe(Config):
         retokenized = self.retokenizations.get(corpus)
         return (retokenized and retokenized.max_length) or self.packing.max_length
 
-    def _unlike_students(self) -> dict[str, StudentConfig]:
+    @property
+    def unlike_students(self) -> dict[str, StudentConfig]:
         """The students but those of a study that differ from another in the seed only."""
         members = self.study.members if self.study else []
         alike = {member.name for member in members if member.seed != members[0].seed}
@@ -288,7 +289,7 @@ class Recipe(Config):
             for role, scorer in scorers.items()
             if self.tokenizer.name is None and not scorer.from_scratch and scorer.tokenizer == "run"
         ]
-        trainings = {name: self.student_training(name) for name in self._unlike_students()}
+        trainings = {name: self.student_training(name) for name in self.unlike_students}
         kinds = {name: training.reweighting.kind for name, training in trainings.items()}
         normalizations = {
             f"selections.{name}.normalization": str(selection.normalization)

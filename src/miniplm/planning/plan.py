@@ -91,11 +91,16 @@ def make_plan(recipe: Recipe) -> Plan:
         warnings=[
             remark
             for step in road.steps
-            if step.kind == "train"
+            if step.kind == "train" and step.instance in _remarked(recipe)
             for remark in training_remarks(basis, step.instance)
         ],
         assumptions=_assumptions(basis),
     )
+
+
+def _remarked(recipe: Recipe) -> tuple[str, ...]:
+    """Models whose training is worth a remark; seeds of one student once."""
+    return ("teacher", "reference", *recipe.unlike_students)
 
 
 def _plan_step(basis: Basis, step: Step) -> StepPlan:

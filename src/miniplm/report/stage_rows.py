@@ -41,6 +41,8 @@ def _summary(manifest: Manifest) -> str:
         return f"{counts['steps']:,} steps, {manifest.facts['epochs']:.2f} epochs"
     if kind == "select":
         return f"kept {counts['kept']:,} of {counts['sequences']:,} sequences"
+    if kind == "study":
+        return f"{counts['students']:,} students"
     return f"{counts['sequences']:,} sequences"
 
 

@@ -26,7 +26,7 @@ from miniplm.road.score_steps import (
 )
 from miniplm.road.step import HELD_OUT, Corpus, Step
 from miniplm.road.steps import Steps
-from miniplm.road.study import add_diagnosis
+from miniplm.road.study import DIAGNOSE, STUDY, add_diagnosis, add_study
 from miniplm.road.tokenized import Tokenized
 from miniplm.training.config import TAUGHT
 
@@ -61,8 +61,10 @@ class Road:
         for name, student in recipe.students.items():
             self._models.add(name, self._add_student(name, student))
         compared = [name for name in self._models.names if name not in recipe.held_apart]
-        evaluations = [self._add_evaluation(name) for name in compared]
-        self._add_report(evaluations)
+        evaluations = {name: self._add_evaluation(name) for name in compared}
+        if self._diagnosis is not None:
+            add_study(recipe, self._steps, self._diagnosis, evaluations)
+        self._add_report(list(evaluations.values()))
 
     @property
     def steps(self) -> list[Step]:
@@ -294,7 +296,7 @@ class Road:
             files = run_files(self.recipe, self.run_dir, shards, stages, foundations)
             return write_report(files, folder)
 
-        shown = (DUPLICATES, DISTINCT, GROUP, "select", "describe")
+        shown = (DUPLICATES, DISTINCT, GROUP, "select", "describe", DIAGNOSE, STUDY)
         corpora = [step for step in self.steps if step.kind in shown]
         needs = {step.name: step for step in [self._tokenized.step, *corpora, *evaluations]}
         settings = {"recipe": recipe_yaml(self.recipe), "format": PAGE_FORMAT}

@@ -1,10 +1,10 @@
-"""The steps that a study adds to a run: two students held apart, and the diagnosis they serve."""
+"""The steps that a study adds to a run: what is measured first, and its tables at the end."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from miniplm.manifest import Outcome
+from miniplm.manifest import Outcome, require_manifest
 from miniplm.recipe import HELD_APART, Recipe
 from miniplm.road.models import Models, token_bytes
 from miniplm.road.step import Corpus, Step
@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from miniplm.study.diagnosis import HeldApart
 
 DIAGNOSE = "diagnose"
-"""Name of the step, and of its folder."""
+STUDY = "study"
+"""Names of the steps, and of their folders."""
+STUDY_FORMAT = 1
+"""Raised when the tables say more from the same results."""
 
 
 def add_diagnosis(
@@ -72,3 +75,32 @@ def _held_apart(recipe: Recipe, models: Models, candidates: Corpus) -> "HeldApar
         seed=recipe.seed,
         token_num_bytes=lambda: token_bytes(candidates.tokenizer),
     )
+
+
+def add_study(
+    recipe: Recipe, steps: Steps, diagnosis: Step, evaluations: Mapping[str, Step]
+) -> Step:
+    """The tables over all students of a study.
+
+    Args:
+        recipe: With a study.
+        steps: The step is added here.
+        diagnosis: What was measured before.
+        evaluations: Of every model, by its name.
+    """
+    study = recipe.study
+    assert study is not None
+    needs = {member.name: evaluations[member.name] for member in study.members}
+
+    def work(folder: Path) -> Outcome:
+        from miniplm.study.writer import write_study
+
+        said = require_manifest(diagnosis.folder, "Run `miniplm diagnose` first.")
+        sentences = said.facts["sentences"]
+        return write_study(steps.run_dir, study, recipe.name, sentences, folder)
+
+    members = [[member.method, member.size, member.seed] for member in study.members]
+    settings: dict[str, object] = {
+        "name": recipe.name, "members": members, "format": STUDY_FORMAT,
+    }  # fmt: skip
+    return steps.add(STUDY, settings, {**needs, DIAGNOSE: diagnosis}, work)
