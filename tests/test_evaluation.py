@@ -1,10 +1,12 @@
 import math
+from dataclasses import replace
 
 import polars as pl
 import pytest
 
 from miniplm.errors import ArtefactError
-from miniplm.evaluation.held_out import AVERAGE, OVERALL, summarise
+from miniplm.evaluation.averages import APART, AVERAGE, OVERALL
+from miniplm.evaluation.held_out import summarise
 from miniplm.report.findings import equal_loss_rows, regime_sentences, verdict_sentences
 from miniplm.report.model_content import (
     CurvePoint,
@@ -123,3 +125,35 @@ def test_the_regime_is_judged():
     assert "ahead of the reference by 1.000" in sentences[2]
     upside_down = [model("t", "teacher", 4.0), model("r", "reference", 3.0)]
     assert "say nothing" in regime_sentences(upside_down)[-1]
+
+
+def test_domains_set_apart_have_an_average_of_their_own():
+    scores = pl.DataFrame(
+        {
+            "domain": ["a", "b", "noise-x", "noise-y"],
+            "log_prob": [-8.0, -2.0, -40.0, -10.0],
+            "num_tokens": [4, 2, 4, 2],
+            "num_bytes": [8, 10, 20, 20],
+        }
+    )
+    lines = {line.domain: line for line in summarise(scores, ["noise-*"])}
+    assert list(lines) == ["a", "b", "noise-x", "noise-y", AVERAGE, APART, OVERALL]
+    assert [line.set_apart for line in lines.values()] == [False] * 2 + [True] * 2 + [
+        False, True, False,
+    ]  # fmt: skip
+    assert lines[AVERAGE].loss == pytest.approx(1.5)
+    assert lines[APART].loss == pytest.approx(7.5)
+    assert lines[APART].bits_per_byte == pytest.approx(1.25 / math.log(2))
+    assert lines[AVERAGE].num_bytes == 18
+    assert lines[OVERALL].bits_per_byte == pytest.approx(60 / 58 / math.log(2))
+    everything = {line.domain: line for line in summarise(scores)}
+    assert everything[OVERALL] == lines[OVERALL]
+
+
+def test_the_verdict_says_what_it_is_averaged_over():
+    models = [model("plain", "student", 2.0), model("ours", "student", 2.0)]
+    rows = held_out([2.0, 2.0, 2.0], [1.0, 1.0, 3.0])
+    rows[2] = replace(rows[2], set_apart=True)
+    first = verdict_sentences(models, rows, [], "plain")[0]
+    assert "averaged over domains (1 set apart) (" in first
+    assert "better in 2 of 2 domains" in first

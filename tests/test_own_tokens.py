@@ -13,7 +13,8 @@ from miniplm.data.parquet import ColumnFile
 from miniplm.data.shards import open_shards
 from miniplm.data.tokenizer import load_tokenizer, token_table, train_tokenizer
 from miniplm.errors import ArtefactError, ConfigError, ModelError
-from miniplm.evaluation.held_out import OVERALL, evaluate_model
+from miniplm.evaluation.averages import OVERALL
+from miniplm.evaluation.held_out import evaluate_model
 from miniplm.pipeline import run
 from miniplm.recipe import make_recipe
 from miniplm.scoring.config import ScoringConfig

@@ -64,6 +64,11 @@ def assert_same_run(folder, other):
     for key in measured & set().union(*curves[0]):
         values = [[record[key] for record in curve if key in record] for curve in curves]
         np.testing.assert_allclose(values[0], values[1], rtol=2e-3)
+    domains = [[record["held_out"] for record in curve if "held_out" in record] for curve in curves]
+    assert len(domains[0]) == len(domains[1]) > 1
+    for mine, expected in zip(*domains, strict=True):
+        assert set(mine) == set(expected) == {"even", "odd"}
+        assert mine == pytest.approx(expected, rel=2e-3)
     tokens = [[record["num_tokens"] for record in curve] for curve in curves]
     assert tokens[0] == tokens[1]
 

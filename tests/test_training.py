@@ -33,6 +33,8 @@ from miniplm.training.student_loss import MicroBatch, StudentLoss
 from miniplm.training.targets import HardTargets
 from miniplm.training.trainer import Trainer
 
+NUM_BYTES_V = np.arange(128) % 5
+
 
 def config(**changes):
     settings = {
@@ -260,7 +262,7 @@ def weights_of(model):
 
 @pytest.mark.parametrize("dies_at", [1, 4, 7])
 def test_a_killed_and_resumed_run_equals_the_straight_one_bit_for_bit(store, tmp_path, dies_at):
-    held_out = HeldOut(store, 4)
+    held_out = HeldOut(store, 4, NUM_BYTES_V)
     straight = tiny_model()
     run(straight, store, tmp_path / "straight", held_out=held_out)
 
@@ -347,7 +349,7 @@ def test_a_gradient_that_is_not_finite_stops_before_it_does_harm(store, tmp_path
 def test_training_learns(store, tmp_path):
     model = tiny_model()
     settings = config(budget=BudgetConfig(steps=60), eval_every_steps=60, lr=3e-3)
-    run(model, store, tmp_path, settings, held_out=HeldOut(store, 20))
+    run(model, store, tmp_path, settings, held_out=HeldOut(store, 20, NUM_BYTES_V))
     losses = [r["held_out_loss"] for r in read_metrics(tmp_path / "metrics.jsonl") if
               "held_out_loss" in r]  # fmt: skip
     assert losses[-1] < losses[0] - 1
@@ -359,7 +361,7 @@ def test_training_learns(store, tmp_path):
 @pytest.fixture
 def inputs(tmp_path):
     train_tokenizer(["some words to train a tokenizer on. " * 5] * 5, 300, tmp_path / "tokenizer")
-    shards = write_rows(tmp_path / "shards", random_rows(20, vocab_size=300), vocab_size=300)
+    shards = write_rows(tmp_path / "shards", random_rows(20, vocab_size=280), vocab_size=300)
     return TrainInputs({shards: 1.0}, "a test corpus", tmp_path / "tokenizer", shards, 4)
 
 

@@ -10,6 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import PartialState
 from safetensors.torch import save_file
@@ -68,7 +69,8 @@ def main(shards, folder, method, parallel, micro_batch, num_steps, stop_after):
     student, supplements = method_of(method, store)
     trainer = Trainer(
         student, Feed(store, order, supplements),
-        config, Path(folder), seed=5, flops_per_token=1.0, held_out=HeldOut(store, 7),
+        config, Path(folder), seed=5, flops_per_token=1.0,
+        held_out=HeldOut(store, 7, np.arange(store.vocab_size) % 5),
     )  # fmt: skip
     try:
         trainer.train()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 
@@ -110,6 +111,15 @@ class SequenceStore:
         """Where a sequence is found: its shard and its row in it."""
         shard, place = self._find(index)
         return f"{shard.prefix}:{place}"
+
+    def domains(self) -> tuple[list[str], NDArray[np.int64]]:
+        """Names of the domains, in order, and the number of each sequence's among them, `[M]`."""
+        columns = [shard.sidecar["domain"].cast(pa.string()) for shard in self.shards]
+        chunks = [chunk for column in columns for chunk in column.chunks]
+        coded = pa.chunked_array(chunks, pa.string()).combine_chunks().dictionary_encode()
+        found = np.array(coded.dictionary.to_pylist(), dtype=np.str_)
+        names, numbers = np.unique(found, return_inverse=True)
+        return names.tolist(), numbers[coded.indices.to_numpy()]
 
     def source_ids(self, index: int) -> list[str]:
         """The documents that a sequence holds parts of, in order."""

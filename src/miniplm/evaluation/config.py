@@ -12,6 +12,12 @@ class EvaluationConfig(Config):
     """What is measured, and in which dtype."""
 
     dtype: Dtype = Field("float32", description="dtype the models run in")
+    set_apart: list[str] = Field(
+        default_factory=list,
+        description="domains (globs, such as noise-*) that are measured but not averaged over",
+    )
     held_out_sequences_while_training: Annotated[int, NOT_FINGERPRINTED] = Field(
-        64, ge=1, description="held-out sequences behind the losses along the way"
+        64,
+        ge=1,
+        description="held-out sequences behind the losses along the way, as many of each domain",
     )

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from miniplm.report import formats, minis
 from miniplm.report.charts import Line, Point, Scale, Style, line_chart
 from miniplm.report.content import ReportContent
-from miniplm.report.model_content import CurvePoint, TrainingCurves
+from miniplm.report.model_content import BITS, NATS, CurvePoint, TrainingCurves
 from miniplm.report.scales import Axis, count_unit, si_unit
 from miniplm.report.svg import MARKERS
 
@@ -25,7 +25,7 @@ Position = Callable[[CurvePoint], float]
 
 @dataclass(frozen=True)
 class LegendEntry:
-    """A line of the legend: the mark, the full name, and the curve's last held-out loss."""
+    """A line of the legend: the mark, the full name, and the held-out curve's last figure."""
 
     swatch: Markup
     name: str
@@ -99,7 +99,7 @@ def _loss_figure(
         Line(
             curve.model, styles[curve.model],
             points=_points(curve.model, "held-out", curve.held_out, position),
-            pale=_points(curve.model, "training", thin(curve.train, MOST_POINTS), position),
+            pale=_training(curve, position),
         )
         for curve in curves
     ]  # fmt: skip
@@ -107,10 +107,19 @@ def _loss_figure(
     if not drawn:
         return None
     x = _position_scale(drawn, position, log=log)
-    y = Scale(_loss_axis(drawn), "loss, nats per token")
+    bits = any(curve.unit == BITS for curve in curves)
+    label = f"held-out text, {BITS}, mean over domains" if bits else f"loss, {NATS}"
+    y = Scale(_loss_axis(drawn), label)
     names = ", ".join(each.name for each in drawn)
     description = f"Loss against {x.label.partition(',')[0]} of {names}"
     return line_chart(slug, drawn, x, y, description, wide=wide)
+
+
+def _training(curve: TrainingCurves, position: Position) -> list[Point]:
+    """The training loss, if it is in the unit of the held-out one."""
+    if curve.unit != NATS:
+        return []
+    return _points(curve.model, "training", thin(curve.train, MOST_POINTS), position)
 
 
 def _points(model: str, kind: str, points: Iterable[CurvePoint], position: Position) -> list[Point]:

@@ -2,8 +2,15 @@
 
 from collections.abc import Sequence
 
-from miniplm.evaluation.held_out import AVERAGE, OVERALL
-from miniplm.report.model_content import EqualLossRow, HeldOutRow, ModelRow, TrainingCurves
+from miniplm.evaluation.averages import AVERAGE, AVERAGES, OVERALL
+from miniplm.report.model_content import (
+    BITS,
+    EqualLossRow,
+    HeldOutRow,
+    ModelRow,
+    TrainingCurves,
+    Unit,
+)
 from miniplm.scaling.curves import compute_at_loss
 from miniplm.scaling.regime import TOKENS_PER_PARAM
 
@@ -56,17 +63,23 @@ def _comparison(
         outcome = f"{student} lost to {baseline}"
     return (
         f"{outcome}: {average[student]:.4f} against {average[baseline]:.4f} bits per byte on "
-        f"held-out text, averaged over domains ({difference:+.4f}; lower is better). It is better "
-        f"in {better} of {domains} domains; over all text together the difference is "
+        f"held-out text, averaged over {_averaged(held_out)} ({difference:+.4f}; lower is better). "
+        f"It is better in {better} of {domains} domains; over all text together the difference is "
         f"{overall[student] - overall[baseline]:+.4f}."
     )
 
 
 def _domains_won(student: str, baseline: str, held_out: Sequence[HeldOutRow]) -> tuple[int, int]:
-    """Domains in which a student is better, and all of them."""
-    domains = [row for row in held_out if row.domain not in (AVERAGE, OVERALL)]
+    """Domains in which a student is better, and all of them but those set apart."""
+    domains = [row for row in held_out if row.domain not in AVERAGES and not row.set_apart]
     better = sum(row.bits_per_byte[student] < row.bits_per_byte[baseline] for row in domains)
     return better, len(domains)
+
+
+def _averaged(held_out: Sequence[HeldOutRow]) -> str:
+    """What averages are over, in words."""
+    num_apart = sum(row.set_apart and row.domain not in AVERAGES for row in held_out)
+    return f"domains ({num_apart} set apart)" if num_apart else "domains"
 
 
 def _ranking(
@@ -96,7 +109,7 @@ def _ranking(
         if named
     ]
     first = (
-        "Bits per byte on held-out text, averaged over domains, against the "
+        f"Bits per byte on held-out text, averaged over {_averaged(held_out)}, against the "
         f"{average[baseline]:.4f} of {baseline} (lower is better):"
     )
     return [first, *(f"{part[0].upper()}{part[1:]}." for part in parts)]
@@ -187,7 +200,7 @@ def _equal_loss(baseline: TrainingCurves, student: TrainingCurves) -> EqualLossR
         verb = "less" if ratio >= 1 else "more"
         factor = ratio if ratio >= 1 else 1 / ratio
         sentence = (
-            f"To reach a held-out loss of {loss:.3f}, {student.model} needed {factor:.2f} times "
+            f"To reach {_level(loss, student.unit)}, {student.model} needed {factor:.2f} times "
             f"{verb} training compute than {baseline.model} (read off the curves; the one that "
             "got there first had not let its learning rate fall yet, so the factor is cautious)."
         )
@@ -199,6 +212,12 @@ def _equal_loss(baseline: TrainingCurves, student: TrainingCurves) -> EqualLossR
         baseline_flops=theirs,
         sentence=sentence,
     )
+
+
+def _level(loss: float, unit: Unit) -> str:
+    if unit == BITS:
+        return f"{loss:.3f} bits per byte on held-out text (mean over domains)"
+    return f"a held-out loss of {loss:.3f}"
 
 
 def _needed(curve: TrainingCurves, loss: float) -> float | None:

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 Role = Literal["teacher", "reference", "student"]
+Unit = Literal["nats per token", "bits per byte"]
+NATS: Unit = "nats per token"
+BITS: Unit = "bits per byte"
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,8 @@ class HeldOutRow:
     num_bytes: int
     loss: Mapping[str, float]
     bits_per_byte: Mapping[str, float]
+    set_apart: bool = False
+    """Whether it is left out of the average of domains."""
 
 
 @dataclass(frozen=True)
@@ -76,13 +81,17 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class TrainingCurves:
-    """Curves of one trained model; `train` is smoothed for drawing, `held_out` is as measured."""
+    """Curves of one trained model; `train` is smoothed for drawing, `held_out` is as measured.
+
+    `unit` is that of `held_out`: bits per byte, a mean over domains, where they were logged.
+    """
 
     model: str
     role: Role
     corpus: str
     train: Sequence[CurvePoint]
     held_out: Sequence[CurvePoint]
+    unit: Unit = NATS
 
 
 @dataclass(frozen=True)

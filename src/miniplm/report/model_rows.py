@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from miniplm.evaluation.held_out import AVERAGE
+from miniplm.evaluation.averages import AVERAGE
 from miniplm.report.model_content import HeldOutRow, ModelRow, Role
 from miniplm.report.run_record import RunRecord
 
@@ -58,6 +58,7 @@ def held_out_rows(record: RunRecord) -> list[HeldOutRow]:
             bits_per_byte={
                 name: lines[domain]["bits_per_byte"] for name, lines in by_model.items()
             },
+            set_apart=first[domain].get("set_apart", False),
         )
         for domain in first
     ]

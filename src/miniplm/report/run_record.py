@@ -78,6 +78,12 @@ class RunRecord:
         lines: list[dict[str, Any]] = self.manifests[f"evaluate/{model}"].facts["held_out"]
         return lines
 
+    @property
+    def domains_apart(self) -> set[str]:
+        """Domains of the held-out text that are left out of averages."""
+        lines = self.held_out_lines(next(iter(self.roles)))
+        return {line["domain"] for line in lines if line.get("set_apart")}
+
 
 def stage_kind(stage: str) -> str:
     """The first part of a stage's name, such as `export` of `export-jsonl/refined`."""

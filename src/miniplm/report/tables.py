@@ -7,15 +7,13 @@ from typing import Literal
 
 from markupsafe import Markup
 
+from miniplm.evaluation.averages import AVERAGES
 from miniplm.report import formats, minis
 from miniplm.report.charts import Segment, Style, stacked_bar
 from miniplm.report.content import ReportContent
 from miniplm.report.model_content import EqualLossRow, HeldOutRow, ModelRow, Role
 
 Measure = Literal["loss", "bits_per_byte"]
-
-AVERAGES = ("average of domains", "all text")
-"""Rows of the held-out table that are no domains."""
 
 
 @dataclass(frozen=True)

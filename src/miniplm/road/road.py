@@ -34,6 +34,9 @@ if TYPE_CHECKING:
     from miniplm.training.config import TrainingConfig
     from miniplm.training.inputs import TrainInputs
 
+HELD_OUT_SAMPLE = "balanced over domains"
+"""What the losses along the way are of; students measured on another sample are not compared."""
+
 PAGE_FORMAT = 8
 """Raised when the report says more from the same results."""
 
@@ -170,7 +173,10 @@ class Road:
         settings: dict[str, object] = {
             "corpora": config.corpora,
             # students are compared by their losses on held-out text along the way
-            "held_out": recipe.evaluation.held_out_sequences_while_training,
+            "held_out": {
+                "sequences": recipe.evaluation.held_out_sequences_while_training,
+                "sample": HELD_OUT_SAMPLE,
+            },
         }
         taught = training.method in TAUGHT
         if taught:
@@ -265,11 +271,12 @@ class Road:
                 token_bytes(read.tokenizer),
                 folder,
                 self.recipe.scoring.memory_gb,
+                evaluation.set_apart,
             )
 
         return self._steps.add(
             f"evaluate/{name}",
-            {"dtype": evaluation.dtype, **self._models.identity(name)},
+            {**evaluation.fingerprinted(), **self._models.identity(name)},
             self._models.needed(name, self._held_out(read)),
             work,
         )

@@ -52,7 +52,9 @@ class TrainInputs:
         """The held-out sequences for the losses along the way, if there are any."""
         if self.held_out is None or not self.held_out.exists():
             return None
-        return HeldOut(SequenceStore(open_shards(self.held_out)), self.held_out_sequences)
+        store = SequenceStore(open_shards(self.held_out))
+        table = token_table(load_tokenizer(self.tokenizer))
+        return HeldOut(store, self.held_out_sequences, table.num_bytes_V)
 
 
 def make_feed(inputs: TrainInputs, training: TrainingConfig, seed: int) -> Feed:

@@ -167,12 +167,14 @@ def wandb_mode(environment: Mapping[str, str]) -> str:
 
 
 def _figures(record: Record) -> Record:
-    """What can be drawn."""
-    return {
-        name: value
-        for name, value in record.items()
-        if name != "step" and isinstance(value, int | float) and not isinstance(value, bool)
-    }
+    """What can be drawn; the values of a mapping as `name/key`, which trackers show in a group."""
+    figures: Record = {}
+    for name, value in record.items():
+        named = value if isinstance(value, Mapping) else {None: value}
+        for key, each in named.items():
+            if name != "step" and isinstance(each, int | float) and not isinstance(each, bool):
+                figures[name if key is None else f"{name}/{key}"] = each
+    return figures
 
 
 _OPEN: dict[

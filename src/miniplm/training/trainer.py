@@ -183,8 +183,7 @@ class Trainer:
         """All steps that are left."""
         started, waited = time.monotonic() - state.seconds, 0.0
         if state.step == 0 and self.held_out:
-            loss = self._held_out_loss()
-            record({"step": 0, "num_tokens": 0, "flops": 0.0, "held_out_loss": loss})
+            record({"step": 0, "num_tokens": 0, "flops": 0.0, **self._held_out_metrics()})
         with stop_requests() as stopping, ahead(self._batches(state.step), 1) as batches:
             while state.step < self.num_steps:
                 waiting = time.monotonic()
@@ -300,13 +299,13 @@ class Trainer:
         if self.config.reweighting.kind != "none":
             metrics["effective_sample_size"] = round(facts.effective_sample_size, 2)
         if self.held_out and self._is_due(state.step, self.eval_every):
-            metrics["held_out_loss"] = self._held_out_loss()
+            metrics |= self._held_out_metrics()
         return metrics
 
-    def _held_out_loss(self) -> float:
+    def _held_out_metrics(self) -> dict[str, Any]:
         assert self.held_out is not None
         with self._autocast():
-            return self.held_out.loss(self.student, self.parallel)
+            return self.held_out.measure(self.student, self.parallel).metrics()
 
     def _cannot_go_on(self, step: int, reason: str, indices: NDArray[np.int64]) -> str:
         found = self.checkpoints.complete()
