@@ -211,12 +211,13 @@ def study(recipe: Path, overrides: tuple[str, ...], so_far: bool, results: Path 
     OVERRIDES change fields of the recipe for this call, such as study.seeds=[1,2].
     """
     from miniplm.recipe import load_recipe
+    from miniplm.study.tables import short_lines
     from miniplm.study_run import copy_results, run_study
 
     outcome = run_study(load_recipe(recipe, overrides), so_far=so_far)
     if outcome is None:  # of several processes, not the first
         return
-    _print_lines("Students, over the seeds", outcome.lines, num_names=2)
+    _print_lines("Students, over the seeds", short_lines(outcome.lines), num_names=2)
     for sentence in outcome.sentences:
         click.echo(f"\n{sentence}")
     if not so_far:

@@ -66,7 +66,7 @@ def diagnose(
     gain = None
     if held_apart is not None:
         gain = _measure_gain(shards_folder, scores, normalization, held_apart, config, folder)
-    for sentence in (sentences := lead_sentences(lead, gain)):
+    for sentence in (sentences := lead_sentences(lead, gain, normalization)):
         logger.info("%s", sentence)
     for line in lead_table(lead, gain):
         logger.info("%s", line)
@@ -98,12 +98,15 @@ def _measure_gain(
     return correlate(read_sampled(shards_folder, scores, folders, normalization))
 
 
-def lead_sentences(lead: Lead, gain: GainCorrelation | None) -> list[str]:
+def lead_sentences(
+    lead: Lead, gain: GainCorrelation | None, normalization: Normalization = "per_token"
+) -> list[str]:
     """What the figures say, in plain sentences."""
+    unit = f"nats per {normalization.removeprefix('per_')}"
     by_lead = sorted(lead.domains, key=lambda line: line.ahead)
     sentences = [
         f"The teacher is ahead of the reference by {by_lead[0].ahead:.2f} "
-        f"({by_lead[0].domain}) to {by_lead[-1].ahead:.2f} ({by_lead[-1].domain})."
+        f"({by_lead[0].domain}) to {by_lead[-1].ahead:.2f} {unit} ({by_lead[-1].domain})."
     ]
     if behind := [line.domain for line in by_lead if line.ahead <= 0]:
         sentences.append(f"It is not ahead in {', '.join(behind)}: scores say nothing there.")

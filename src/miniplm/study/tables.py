@@ -90,6 +90,18 @@ def summary_lines(summaries: Sequence[MethodSummary]) -> list[list[str]]:
     ]
 
 
+def short_lines(lines: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Of the table over seeds what fits a terminal."""
+    places = [place for place, heading in enumerate(lines[0]) if heading in _SHORT]
+    return [[line[place] for place in places] for line in lines]
+
+
+_SHORT = (
+    "size", "method", "seeds", "tokens per parameter", "bits per byte", "against the baseline",
+    "95 % interval", "seeds better", "compute saved",
+)  # fmt: skip
+
+
 def _summary_cells(line: MethodSummary, *, apart: bool) -> list[str]:
     count = len(line.bits_per_byte.values)
     cells = [
