@@ -61,10 +61,10 @@ class Road:
         )
         self._diagnosis = self._add_diagnosis()
         self._captures = {name: self._add_capture(name) for name in recipe.captures}
+        evaluations = {role: self._add_evaluation(role) for role in ("teacher", "reference")}
         for name, student in recipe.students.items():
             self._models.add(name, self._add_student(name, student))
-        compared = [name for name in self._models.names if name not in recipe.held_apart]
-        evaluations = {name: self._add_evaluation(name) for name in compared}
+            evaluations[name] = self._add_evaluation(name)
         if self._diagnosis is not None:
             add_study(recipe, self._steps, self._diagnosis, evaluations)
         self._add_report(list(evaluations.values()))
