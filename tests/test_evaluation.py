@@ -6,7 +6,7 @@ import pytest
 
 from miniplm.errors import ArtefactError
 from miniplm.evaluation.averages import APART, AVERAGE, OVERALL
-from miniplm.evaluation.held_out import summarise
+from miniplm.evaluation.summary import summarise
 from miniplm.report.findings import equal_loss_rows, regime_sentences, verdict_sentences
 from miniplm.report.model_content import (
     CurvePoint,

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 import torch
@@ -21,7 +22,7 @@ from miniplm.scoring.config import ScoringConfig
 from miniplm.scoring.reencoding import OwnTokens, windows
 from miniplm.scoring.scorer import score_shards
 from miniplm.scoring.scoring_model import ScoringModel
-from miniplm.scoring.tables import read_score_info, read_scores, write_scores
+from miniplm.scoring.tables import SEGMENT_COLUMNS, read_score_info, read_scores, write_scores
 from miniplm.selection.scores import scored_shards
 
 CONFIG = ScoringConfig(dtype="float32")
@@ -255,6 +256,37 @@ def test_held_out_text_is_measured_in_own_tokens(folder, tokenizers, tmp_path):
     rows = [direct(own_model(), own, *row) for row in texts_of(folder, run)]
     assert found["num_tokens"] == sum(row[1] for row in rows)
     assert found["loss"] == pytest.approx(-sum(row[0] for row in rows) / found["num_tokens"])
+
+
+def test_pieces_of_rows_are_the_same_however_rows_are_cut_into_windows(
+    folder, tokenizers, tmp_path
+):
+    run, own = tokenizers
+    pieces = {}
+    for name, served in (("whole", None), ("windows", 7)):
+        scores = tmp_path / name
+        outcome = score_shards(
+            scorer(tokenizers, served=served), folder / "shards", np.empty(0, np.int64), CONFIG,
+            scores, segments=True,
+        )  # fmt: skip
+        tables = [pl.read_parquet(path) for path in sorted(scores.glob("*.parquet"))]
+        pieces[name] = pl.concat(tables)
+        for total, part in zip(
+            ("log_prob", "num_tokens", "num_bytes"), SEGMENT_COLUMNS, strict=True
+        ):
+            sums = pieces[name][part].list.sum().to_numpy()
+            np.testing.assert_allclose(sums, pieces[name][total].to_numpy(), rtol=1e-12)
+    assert outcome.counts["in_windows"] > 5
+    for column in SEGMENT_COLUMNS[1:]:
+        assert pieces["whole"][column].to_list() == pieces["windows"][column].to_list()
+    found = pieces["whole"]["segment_num_tokens"].to_list()
+    for (texts, ends), counts in zip(texts_of(folder, run), found, strict=True):
+        lengths = [len(own(text, add_special_tokens=False)["input_ids"]) for text in texts]
+        # less the first of each piece, and with end-of-text behind all but an open last one
+        assert counts == [
+            max(0, length - 1) + (length > 0 and (ends or place < len(texts) - 1))
+            for place, length in enumerate(lengths)
+        ]
 
 
 # Recipes

@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 HELD_OUT_SAMPLE = "balanced over domains"
 """What the losses along the way are of; students measured on another sample are not compared."""
 
+EVALUATION_FORMAT = 2
+"""Raised when an evaluation would from now on measure more."""
+
 PAGE_FORMAT = 8
 """Raised when the report says more from the same results."""
 
@@ -276,7 +279,11 @@ class Road:
 
         return self._steps.add(
             f"evaluate/{name}",
-            {**evaluation.fingerprinted(), **self._models.identity(name)},
+            {
+                **evaluation.fingerprinted(),
+                "format": EVALUATION_FORMAT,
+                **self._models.identity(name),
+            },
             self._models.needed(name, self._held_out(read)),
             work,
         )

@@ -37,10 +37,14 @@ class ScoringBatch(RowBatch):
     """Rows with what is counted of them.
 
     Args:
-        num_tokens_B: Targets that count.
+        counted_BT: 1 where the target counts, else 0.
+        num_bytes_BT: Bytes of text that it stands for, 0 where it does not count.
+        num_tokens_B: Targets of the row that count.
         num_bytes_B: Bytes of text that they stand for.
     """
 
+    counted_BT: NDArray[np.int64]
+    num_bytes_BT: NDArray[np.int64]
     num_tokens_B: NDArray[np.int64]
     num_bytes_B: NDArray[np.int64]
 
@@ -89,10 +93,12 @@ def scoring_batches(
     for batch in row_batches(rows, buckets):
         targets_BT = batch.targets_BT.numpy()
         targets_BT[rows.unscored(batch.places, batch.input_ids_BT.numpy())] = IGNORED
-        counted_BT = targets_BT != IGNORED
-        num_bytes_BT = token_num_bytes_V[np.where(counted_BT, targets_BT, 0)] * counted_BT
+        counted_BT = (targets_BT != IGNORED).astype(np.int64)
+        num_bytes_BT = token_num_bytes_V[targets_BT * counted_BT] * counted_BT
         yield ScoringBatch(
             **vars(batch),
+            counted_BT=counted_BT,
+            num_bytes_BT=num_bytes_BT,
             num_tokens_B=counted_BT.sum(axis=1),
             num_bytes_B=num_bytes_BT.sum(axis=1),
         )

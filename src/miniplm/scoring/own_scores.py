@@ -21,6 +21,7 @@ def score_in_own_tokens(
     folder: Path,
     *,
     states: bool = False,
+    segments: bool = False,
 ) -> Outcome:
     """Write `folder/data_N.parquet` for every token shard; tables already there are kept.
 
@@ -30,6 +31,7 @@ def score_in_own_tokens(
         config: Limits; there are no scores of single tokens, which would be those of no shard.
         folder: Where the tables go.
         states: With each row's hidden states, averaged.
+        segments: With the sums of each piece of a document in a row.
 
     Raises:
         ModelError: The model's vocabulary is smaller than that of its tokenizer, its logits are
@@ -43,10 +45,10 @@ def score_in_own_tokens(
     with progress(f"score {scorer.name}", counts["sequences"], "sequences") as advance:
         for shard in shards:
             path = folder / f"{shard.prefix.name}.parquet"
-            info = work.info(shard, states=states)
+            info = work.info(shard, states=states, segments=segments)
             if not is_scored(path, info):
                 places = np.arange(len(shard))
-                table, counted = work.score(shard, places, states=states)
+                table, counted = work.score(shard, places, states=states, segments=segments)
                 write_scores(path, table, info, counted)
             file = ColumnFile(path)
             num_tokens += int(file.array("num_tokens").sum())

@@ -40,11 +40,13 @@ class Reencoded:
     Args:
         windows: What is scored; without its targets that an earlier window has scored.
         parents_W: Which of the rows each window is of.
+        first_segments_W: Which of the row's pieces of documents each window begins in.
         num_replaced: Rows whose text has characters that the run's ids do not spell in full.
     """
 
     windows: Rows
     parents_W: NDArray[np.int64]
+    first_segments_W: NDArray[np.int64]
     num_replaced: int
 
     @property
@@ -119,12 +121,13 @@ class OwnTokens:
     ) -> Reencoded:
         longest = max([2, *map(len, rows)]) - 1
         most = min(longest, self._served or longest)
-        parents, parts, known = [], [], []
+        parents, parts, known, first = [], [], [], []
         for number, row in enumerate(rows):
             for begin, end, done in windows(len(row), most):
                 parents.append(number)
                 parts.append(row[begin:end])
                 known.append(done)
+                first.append(int((row[:begin] == self.table.eos_id).sum()))
         parents_W = np.array(parents, dtype=np.int64)
         info = replace(
             shard.info,
@@ -142,7 +145,7 @@ class OwnTokens:
             self.bos_id,
             np.array(known, dtype=np.int32),
         )
-        return Reencoded(window_rows, parents_W, num_replaced)
+        return Reencoded(window_rows, parents_W, np.array(first, dtype=np.int64), num_replaced)
 
 
 def windows(num_ids: int, most: int) -> list[tuple[int, int, int]]:

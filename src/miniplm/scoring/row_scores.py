@@ -18,7 +18,8 @@ from miniplm.runtime.progress import Advance
 from miniplm.scoring.batches import ScoringBatch, length_buckets, scoring_batches
 from miniplm.scoring.forward import log_probs_and_states, token_log_probs
 from miniplm.scoring.rows import Rows
-from miniplm.scoring.tables import SCORE_SCHEMA, STATES_FIELD, TOKENS_FIELD
+from miniplm.scoring.segments import SegmentSums
+from miniplm.scoring.tables import SCORE_SCHEMA, SEGMENT_FIELDS, STATES_FIELD, TOKENS_FIELD
 from miniplm.scoring.tuning import Tuning
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def score_rows(
     *,
     per_token: bool = False,
     states: bool = False,
+    segments: bool = False,
 ) -> list[pa.Table]:
     """The score table of some rows for each model, in the order of the rows.
 
@@ -48,6 +50,7 @@ def score_rows(
         advance: Is told of positions as they are done.
         per_token: With the column `token_log_probs`.
         states: With the column `mean_states`.
+        segments: With the columns of `scoring.segments`.
 
     Raises:
         ModelError: A score is not finite.
@@ -57,7 +60,14 @@ def score_rows(
     num_tokens = np.zeros(len(rows), dtype=np.int32)
     num_bytes = np.zeros(len(rows), dtype=np.int64)
     columns = [
-        _Columns(model, rows, compiled=tuning.compiled, per_token=per_token, states=states)
+        _Columns(
+            model,
+            rows,
+            compiled=tuning.compiled,
+            per_token=per_token,
+            states=states,
+            segments=segments,
+        )
         for model in models
     ]
     buckets = length_buckets(rows.lengths, tuning.batch_tokens, rows.info.max_length)
@@ -85,12 +95,14 @@ class _Columns:
         compiled: bool,
         per_token: bool,
         states: bool,
+        segments: bool,
     ) -> None:
         self.model, self.rows, self.compiled = model, rows, compiled
         self.places: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
         self.sums: list[torch.Tensor] = [torch.empty(0, dtype=torch.float64)]
         self.tokens: dict[int, NDArray[np.float16]] | None = {} if per_token else None
         self.states: dict[int, NDArray[np.float16]] | None = {} if states else None
+        self.segments = SegmentSums(rows.info.eos_id, rows.lengths) if segments else None
 
     def add(self, batch: ScoringBatch) -> None:
         self.places.append(batch.places)
@@ -99,6 +111,8 @@ class _Columns:
         if self.tokens is not None:
             lengths_B = self.rows.lengths[batch.places] - 1
             self.tokens |= _by_place(batch.places, log_probs_BT, lengths_B)
+        if self.segments is not None:
+            self.segments.add(batch, log_probs_BT)
 
     def _score(self, batch: ScoringBatch) -> torch.Tensor:
         given = (self.model, batch.input_ids_BT, batch.targets_BT)
@@ -120,6 +134,9 @@ class _Columns:
             table = table.append_column(TOKENS_FIELD, _list_column(self.tokens))
         if self.states is not None:
             table = table.append_column(STATES_FIELD, _list_column(self.states))
+        if self.segments is not None:
+            for field, column in zip(SEGMENT_FIELDS, self.segments.columns(), strict=True):
+                table = table.append_column(field, column)
         return table
 
 

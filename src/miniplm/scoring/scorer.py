@@ -34,6 +34,7 @@ def score_shards(
     folder: Path,
     *,
     states: bool = False,
+    segments: bool = False,
 ) -> Outcome:
     """Write `folder/data_N.parquet` for every token shard; tables already there are kept.
 
@@ -45,6 +46,7 @@ def score_shards(
         config: Limits; the dtype is the scorer's.
         folder: Where the tables go.
         states: With each row's hidden states, averaged.
+        segments: With the sums of each piece of a document in a row.
 
     Raises:
         ModelError: The model's vocabulary or length is smaller than that of the shards, its
@@ -52,9 +54,13 @@ def score_shards(
         ArtefactError: A shard is damaged.
     """
     if scorer.own is not None:
-        return score_in_own_tokens(scorer, shards_folder, config, folder, states=states)
+        return score_in_own_tokens(
+            scorer, shards_folder, config, folder, states=states, segments=segments
+        )
     scorers = {folder: scorer}
-    done = score_with_models(scorers, shards_folder, token_num_bytes_V, config, states=states)
+    done = score_with_models(
+        scorers, shards_folder, token_num_bytes_V, config, states=states, segments=segments
+    )
     return done[folder]
 
 
@@ -65,6 +71,7 @@ def score_with_models(
     config: ScoringConfig,
     *,
     states: bool = False,
+    segments: bool = False,
 ) -> dict[Path, Outcome]:
     """Like `score_shards`, of several models in one pass over the shards.
 
@@ -77,6 +84,7 @@ def score_with_models(
         token_num_bytes_V: Bytes of text that each id stands for, `[V]`.
         config: Limits; dtypes are the scorers'.
         states: With each row's hidden states, averaged.
+        segments: With the sums of each piece of a document in a row.
 
     Returns:
         What was done, by folder.
@@ -91,7 +99,7 @@ def score_with_models(
         folder: total * check_and_count(scorer.model, scorer.name, shards)
         for folder, scorer in scorers.items()
     }
-    wanted = partial(_missing, scorers, config, states)
+    wanted = partial(_missing, scorers, config, states, segments)
     missing = [(shard, tables) for shard in shards if (tables := wanted(shard))]
     num_left = sum(shard.num_ids - len(shard) for shard, _ in missing)
     left = {folder: value * num_left / max(1, total) for folder, value in flops.items()}
@@ -149,7 +157,11 @@ def _compile(
 
 
 def _missing(
-    scorers: Mapping[Path, ScoringModel], config: ScoringConfig, states: bool, shard: Shard
+    scorers: Mapping[Path, ScoringModel],
+    config: ScoringConfig,
+    states: bool,
+    segments: bool,
+    shard: Shard,
 ) -> dict[Path, tuple[ScoringModel, ScoreInfo]]:
     """The tables of a shard that are not there yet, with who is to make them."""
     tables = {
@@ -162,6 +174,7 @@ def _missing(
                 shard.info.shard_hash,
                 config.per_token,
                 states,
+                segments=segments,
             ),
         )
         for folder, scorer in scorers.items()
@@ -189,6 +202,7 @@ def _score_missing(
             advance,
             per_token=info.per_token,
             states=info.states,
+            segments=info.segments,
         )
 
     tables, tuning = halving_batches(work, shard, tuning)

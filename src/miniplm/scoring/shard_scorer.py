@@ -19,10 +19,12 @@ from miniplm.scoring.reencoding import OwnTokens
 from miniplm.scoring.row_scores import score_rows
 from miniplm.scoring.rows import Rows
 from miniplm.scoring.scoring_model import ScoringModel
+from miniplm.scoring.segments import segments_of_rows
 from miniplm.scoring.tables import (
     PER_BYTE,
     RUN_TOKENIZER,
     SCORE_SCHEMA,
+    SEGMENT_FIELDS,
     STATES_COLUMN,
     STATES_FIELD,
     ScoreInfo,
@@ -92,7 +94,12 @@ class ShardScorer:
         )
 
     def score(
-        self, shard: Shard, places: NDArray[np.int64], *, states: bool = False
+        self,
+        shard: Shard,
+        places: NDArray[np.int64],
+        *,
+        states: bool = False,
+        segments: bool = False,
     ) -> tuple[pa.Table, dict[str, int]]:
         """The score table of the rows at some places of a shard, and what was counted.
 
@@ -104,33 +111,50 @@ class ShardScorer:
         """
         if self.scorer.own is None:
             rows = Rows.of(shard).take(places)
-            table = self._score(rows, self._token_num_bytes_V, states)
+            table = self._score(rows, self._token_num_bytes_V, states, segments)
             return table, {"positions": _positions(rows)}
         starts = range(0, max(1, len(places)), REENCODED_ROWS)
         groups = [places[begin : begin + REENCODED_ROWS] for begin in starts]
-        blocks = [self._score_block(self.scorer.own, shard, group, states) for group in groups]
+        blocks = [
+            self._score_block(self.scorer.own, shard, group, states, segments) for group in groups
+        ]
         counted = {name: sum(block[1][name] for block in blocks) for name in blocks[0][1]}
         return pa.concat_tables([block[0] for block in blocks]), counted
 
     def _score_block(
-        self, own: OwnTokens, shard: Shard, places: NDArray[np.int64], states: bool
+        self,
+        own: OwnTokens,
+        shard: Shard,
+        places: NDArray[np.int64],
+        states: bool,
+        segments: bool,
     ) -> tuple[pa.Table, dict[str, int]]:
         found = own.reencode(shard, places)
-        table = self._score(found.windows, own.table.num_bytes_V, states)
+        windows = self._score(found.windows, own.table.num_bytes_V, states, segments)
         counted = {
             "positions": _positions(found.windows),
             "in_windows": found.num_cut,
             "with_replaced_characters": found.num_replaced,
         }
-        return whole_rows(table, found.parents_W, shard.sequence_ids[places]), counted
+        table = whole_rows(windows, found.parents_W, shard.sequence_ids[places])
+        if segments:
+            columns = segments_of_rows(
+                windows, found.parents_W, found.first_segments_W, len(places)
+            )
+            for field, column in zip(SEGMENT_FIELDS, columns, strict=True):
+                table = table.append_column(field, column)
+        return table, counted
 
-    def _score(self, rows: Rows, token_num_bytes_V: NDArray[np.int64], states: bool) -> pa.Table:
+    def _score(
+        self, rows: Rows, token_num_bytes_V: NDArray[np.int64], states: bool, segments: bool
+    ) -> pa.Table:
         model = self.scorer.model
 
         def work(tuned: Tuning) -> pa.Table:
             scored = score_rows(
-                [model], rows, token_num_bytes_V, tuned, lambda _: None, states=states
-            )
+                [model], rows, token_num_bytes_V, tuned, lambda _: None, states=states,
+                segments=segments,
+            )  # fmt: skip
             return scored[0]
 
         if self._to_compile and len(rows):

@@ -6,6 +6,7 @@ Columns: sequence_id; `log_prob`, the sum of the natural log-probabilities of th
 `mean_log_prob`, log_prob / num_tokens or NaN, kept because it is all that selection ordinarily
 reads. On request also `token_log_probs`: the log-probability of every predicted token of the row,
 0 where it has no target; and `mean_states`: the last hidden states averaged over the row's targets.
+With `segments`, the sums are there for each piece of a document in the row too.
 Tables of a proxy have `predicted`: whether the row's `log_prob` is predicted or the model's own.
 
 A model that reads the text in tokens of its own counts those. What it scores is the same text but
@@ -40,6 +41,13 @@ TOKENS_FIELD = pa.field(TOKENS_COLUMN, pa.large_list(pa.float16()), nullable=Fal
 
 STATES_COLUMN = "mean_states"
 STATES_FIELD = pa.field(STATES_COLUMN, pa.large_list(pa.float16()), nullable=False)
+SEGMENT_FIELDS = [
+    pa.field("segment_log_probs", pa.large_list(pa.float64()), nullable=False),
+    pa.field("segment_num_tokens", pa.large_list(pa.int64()), nullable=False),
+    pa.field("segment_num_bytes", pa.large_list(pa.int64()), nullable=False),
+]
+"""A list for every row, with a number for each piece of a document in it."""
+SEGMENT_COLUMNS = [field.name for field in SEGMENT_FIELDS]
 PREDICTED_COLUMN = "predicted"
 PREDICTED_FIELD = pa.field(PREDICTED_COLUMN, pa.bool_(), nullable=False)
 RUN_TOKENIZER = "run"
@@ -62,6 +70,7 @@ class ScoreInfo:
         tokenizer: `run`, or the hash of the model's own, whose tokens are then counted.
         normalization: The only one that is allowed when tables are compared; None: any.
         proxy: What predicted the scores of most rows, and how well; None where all are the model's.
+        segments: Whether the sums of each piece of a document in a row are there too.
     """
 
     model: str
@@ -73,6 +82,7 @@ class ScoreInfo:
     tokenizer: str = RUN_TOKENIZER
     normalization: str | None = None
     proxy: Mapping[str, Any] | None = None
+    segments: bool = False
 
     @property
     def counts_run_tokens(self) -> bool:
@@ -89,6 +99,7 @@ class ScoreInfo:
             (self.per_token, TOKENS_FIELD),
             (self.states, STATES_FIELD),
             (self.proxy is not None, PREDICTED_FIELD),
+            *((self.segments, field) for field in SEGMENT_FIELDS),
         ]
         return pa.schema([*SCORE_SCHEMA, *(field for there, field in optional if there)])
 
