@@ -311,9 +311,7 @@ def inspect_scores(recipe_or_run_dir: Path, **question: Any) -> None:  # noqa: A
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the JSON to this file too.")
-def scaling(
-    run_dirs: tuple[Path, ...], points: str, skip: float, out: Path | None, **question: Any
-) -> None:
+def scaling(run_dirs: tuple[Path, ...], points: str, skip: float, **question: Any) -> None:  # noqa: ANN401
     """Compare training curves by compute: what methods save, and laws of scaling.
 
     RUN_DIRS are folders of runs; students of one name in several of them are one method. Savings
@@ -324,7 +322,7 @@ def scaling(
     from miniplm.scaling.series import FitSettings
 
     settings = FitSettings(skip=skip, ends_only=points == "ends")
-    print_scaling(run_dirs, ScalingQuestion(settings=settings, out=out, **question), _console())
+    print_scaling(run_dirs, ScalingQuestion(settings=settings, **question), _console())
 
 
 def _run_and_show(recipe: Any) -> None:  # noqa: ANN401

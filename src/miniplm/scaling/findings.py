@@ -68,7 +68,7 @@ def scaling_findings(
             if (of_size := base.get(each.num_params))
             for saving in _fitted(each, of_size, read, extrapolated[id(of_size)])
         ),
-        cautions=tuple(_cautions(series, settings)),
+        cautions=(*_cautions(series, settings), *_reading_cautions(measured)),
     )
 
 
@@ -193,3 +193,18 @@ def _cautions(series: Sequence[Series], settings: FitSettings) -> Iterator[str]:
         )
     if unfinished := [curve.student for curve in curves if not curve.finished]:
         yield f"Not trained to the end yet: {', '.join(dict.fromkeys(unfinished))}."
+
+
+def _reading_cautions(measured: Iterable[MeasuredSaving]) -> Iterator[str]:
+    readings = {saving.reading for saving in measured if saving.compute}
+    if readings & {"at least", "at most"}:
+        yield (
+            "Where a saving is at least or at most so, the curve that got to the loss first had "
+            "not let its learning rate fall yet; a run that was to end there would have needed "
+            "less, so the difference is understated."
+        )
+    if "unknown" in readings:
+        yield (
+            "Where neither curve had let its learning rate fall at the loss that they share, the "
+            "saving may be off either way."
+        )

@@ -29,6 +29,8 @@ _LONGEST_LOG = 700.0
 """Of a number that is told from infinity."""
 _REFINED = 3
 """Best starts that are refined."""
+_MOST_EVALUATIONS = 60
+"""Of a start; points that determine a law take a third of it, others would take thousands."""
 _TOLERANCE = 1e-9
 _TOLERANCE_FROM_STARTS = 1e-5
 """Of laws of resampled points, which differ from each other by far more."""
@@ -125,7 +127,7 @@ def fit_power_law(
         least_squares(
             _residuals, np.clip(start, *bounds), _jacobian, bounds, "trf", args=(z_PK, losses_P),
             loss="huber", f_scale=HUBER_DELTA, x_scale="jac", xtol=tolerance, ftol=tolerance,
-            gtol=1e-12, max_nfev=200,
+            gtol=1e-12, max_nfev=_MOST_EVALUATIONS,
         )
         for start in best
     ]  # fmt: skip

@@ -18,9 +18,9 @@ from miniplm.scaling.resampling import Interval
 
 _READINGS = {
     "about": "as read",
-    "at least": "at least that",
-    "at most": "at most that",
-    "unknown": "neither had let its learning rate fall",
+    "at least": "at least so",
+    "at most": "at most so",
+    "unknown": "neither way",
 }
 
 
@@ -78,7 +78,7 @@ def refusal_lines(findings: ScalingFindings) -> list[str]:
         for saving in findings.measured
         if saving.refusal
     ]
-    return lines + list(_fitted_lines(findings))
+    return lines + _fitted_lines(findings)
 
 
 def _budget_lines(name: str, extrapolations: Iterable[Extrapolation]) -> list[str]:
@@ -89,12 +89,17 @@ def _budget_lines(name: str, extrapolations: Iterable[Extrapolation]) -> list[st
     ]
 
 
-def _fitted_lines(findings: ScalingFindings) -> Iterable[str]:
+def _fitted_lines(findings: ScalingFindings) -> list[str]:
     """Of savings off the laws at the measured loss; at budgets the laws' own lines say enough."""
+    names: dict[str, list[str]] = {}
     for saving in findings.fitted:
         if saving.refusal and saving.num_tokens is None:
             name = series_name(saving.method, saving.num_params)
-            yield f"{name}: no saving off the laws at {saving.loss:.3f}: {saving.refusal}."
+            names.setdefault(saving.refusal, []).append(name)
+    return [
+        f"{'; '.join(own)}: no saving off the laws among the points: {refusal}."
+        for refusal, own in names.items()
+    ]
 
 
 def _table(title: str, headings: Sequence[str], left: int = 1) -> Table:
@@ -105,7 +110,7 @@ def _table(title: str, headings: Sequence[str], left: int = 1) -> Table:
 
 
 def _law_table(findings: ScalingFindings) -> Table:
-    headings = ("curves", "points", "decades", *CONSTANTS[1], "deviation", "R²", "miss", "use")
+    headings = ("curves", "points", "decades", *CONSTANTS[1], "deviation", "R²", "miss")
     table = _table(
         f"L(C) = A / C^alpha + L_inf, C in FLOPs, L in {findings.unit}; {findings.level:.0%} "
         "intervals",
@@ -119,7 +124,7 @@ def _law_table(findings: ScalingFindings) -> Table:
 def _law_cells(series: SeriesContent) -> list[str]:
     fit = series.fit
     if fit is None:
-        return [str(len(series.curves)), "", "", "", "", "", "", "", "", "no fit"]
+        return [str(len(series.curves)), "", "", "", "", "", "", "", ""]
     return [
         str(fit.num_curves),
         str(fit.num_points),
@@ -128,13 +133,13 @@ def _law_cells(series: SeriesContent) -> list[str]:
         f"{fit.deviation:.2%}",
         f"{fit.r2:.4f}",
         "" if fit.miss is None else f"{fit.miss:+.1%}",
-        "within its points" if series.refusals else "",
     ]
 
 
 def _constant(constant: Constant) -> str:
-    form = ".2e" if constant.name in ("A", "B") else ".3f"
-    return f"{constant.value:{form}} {_interval(constant.interval, form)}"
+    if constant.name in ("A", "B"):
+        return f"{constant.value:.1e} {_interval(constant.interval, '.0e')}"
+    return f"{constant.value:.3f} {_interval(constant.interval, '.3f')}"
 
 
 def _interval(found: Interval | None, form: str) -> str:

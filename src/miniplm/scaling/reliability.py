@@ -74,8 +74,8 @@ def _fit_reasons(fit: Fit) -> list[str]:
     quality, reasons = fit.quality, []
     if quality.deviation > MOST_DEVIATION:
         reasons.append(
-            f"losses lie {quality.deviation:.1%} from the law (standard deviation); "
-            f"{MOST_DEVIATION:.0%} at most is asked for"
+            f"losses lie {quality.deviation:.1%} from the law (standard deviation); the "
+            f"bar is {MOST_DEVIATION:.0%}"
         )
     if quality.miss is None:
         reasons.append("too few points in the first half of the compute to test the law with")
@@ -83,7 +83,7 @@ def _fit_reasons(fit: Fit) -> list[str]:
         side = "above" if quality.miss > 0 else "below"
         reasons.append(
             f"fitted to the first half of the compute, the law is {abs(quality.miss):.1%} {side} "
-            f"what was measured at the end; {MOST_MISS:.0%} at most is asked for"
+            f"what was measured at the end; the bar is {MOST_MISS:.0%}"
         )
     return reasons
 
@@ -108,7 +108,7 @@ def distance_refusal(fit: Fit, flops: float) -> str | None:
         return None
     return (
         f"{flops:.3g} FLOPs are {beyond:.1f} powers of ten beyond the points, which cover "
-        f"{fit.quality.decades:.1f}; {FARTHEST * fit.quality.decades:.1f} at most is asked for"
+        f"{fit.quality.decades:.1f}; the bar is twice that"
     )
 
 
@@ -118,6 +118,6 @@ def width_refusal(loss: float, found: Interval, last_loss: float) -> str | None:
     if found.width <= most:
         return None
     return (
-        f"the interval, {found.low:.3f} to {found.high:.3f}, is wider than what it should show: "
-        f"{loss:.3f} after {last_loss:.3f}"
+        f"the interval, {found.low:.3f} to {found.high:.3f}, is wider than the step that it is "
+        f"about, from {last_loss:.3f} to {loss:.3f}"
     )
