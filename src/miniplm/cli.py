@@ -307,6 +307,60 @@ def inspect_scores(recipe_or_run_dir: Path, **question: Any) -> None:  # noqa: A
     inspect_run(run_dir, Question(**question), _console())
 
 
+@main.command()
+@click.argument("run_dirs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--method",
+    "methods",
+    multiple=True,
+    metavar="NAME=GLOB",
+    help="Students of a method, by their names, or RUN/STUDENT where the pattern has a slash; may "
+    "be given again (default: each student's name is a method).",
+)
+@click.option(
+    "--loss",
+    default="held_out_loss",
+    show_default=True,
+    help="held_out_loss (nats per token), bits_per_byte (mean of domains), bits_per_byte:DOMAIN.",
+)
+@click.option("--baseline", help="Method that others are compared with (default: the first).")
+@click.option(
+    "--budget-tokens",
+    "budgets",
+    multiple=True,
+    type=float,
+    help="Extrapolate to the compute of so many tokens, such as 1e12; may be given again.",
+)
+@click.option(
+    "--points",
+    type=click.Choice(["curves", "ends"]),
+    default="curves",
+    show_default=True,
+    help="Fit to all evaluations along the curves, or to the last ones of finished runs only.",
+)
+@click.option(
+    "--skip",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="Share of a curve's compute at its beginning that no law is fitted to.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the JSON to this file too.")
+def scaling(run_dirs: tuple[Path, ...], points: str, skip: float, **question: Any) -> None:  # noqa: ANN401
+    """Compare training curves by compute: what methods save, and laws of scaling.
+
+    RUN_DIRS are folders of runs; students of one name in several of them are one method. Savings
+    at equal loss are read off the curves, and, told apart, off laws that are fitted to them. What
+    the points do not carry is refused, with the reason. Nothing is written without --out.
+    """
+    from miniplm.scaling.command import ScalingQuestion, print_scaling
+    from miniplm.scaling.series import FitSettings
+
+    settings = FitSettings(skip=skip, ends_only=points == "ends")
+    print_scaling(run_dirs, ScalingQuestion(settings=settings, **question), _console())
+
+
 def _run_and_show(recipe: Any) -> None:  # noqa: ANN401
     from miniplm.pipeline import run as run_road
 

@@ -48,6 +48,11 @@ class LossCurve:
         """Of training, a teacher beside the student included."""
         return self.points[-1].flops / self.points[-1].num_tokens
 
+    @property
+    def falls(self) -> bool:
+        """Whether the learning rate comes down along the points."""
+        return max(point.lr for point in self.points) > _SETTLED * self.points[-1].lr
+
     def fit_points(self, skip: float) -> tuple[CurvePoint, ...]:
         """Points that a law is fitted to: those behind the warm-up and the first part of the run.
 

@@ -23,8 +23,17 @@ EXPONENT_BOUNDS = (0.01, 3.0)
 LEAST_FLOOR = 0.01
 """The floor's lower bound as a share of the smallest loss."""
 _START_EXPONENTS = (0.03, 0.07, 0.15, 0.25, 0.4, 0.6, 0.9, 1.3, 2.0)
+_NEAR = 2e-3
+"""A parameter so near to a bound is at it."""
+_LONGEST_LOG = 700.0
+"""Of a number that is told from infinity."""
 _REFINED = 3
 """Best starts that are refined."""
+_MOST_EVALUATIONS = 60
+"""Of a start; points that determine a law take a third of it, others would take thousands."""
+_TOLERANCE = 1e-9
+_TOLERANCE_FROM_STARTS = 1e-5
+"""Of laws of resampled points, which differ from each other by far more."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +49,11 @@ class PowerLaw:
     log_amplitudes: tuple[float, ...]
     exponents: tuple[float, ...]
     floor: float
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        """A_1 to A_K, a_1 to a_K, and the floor."""
+        return (*map(math.exp, self.log_amplitudes), *self.exponents, self.floor)
 
     def losses(self, x_PK: Floats) -> Floats:
         """Predicted losses at points, `[P]`."""
@@ -57,6 +71,18 @@ class PowerLaw:
         """
         return float(self.losses(np.array([x], dtype=np.float64))[0])
 
+    def x_at(self, loss: float) -> float:
+        """Of a law of one x: where it reaches a loss, (A / (L - floor))^(1 / a); or infinity.
+
+        Example:
+            >>> round(PowerLaw((0.0,), (0.5,), 3.0).x_at(3.1), 6)  # 1 / x^0.5 + 3
+            100.0
+        """
+        if loss <= self.floor:
+            return math.inf
+        logarithm = (self.log_amplitudes[0] - math.log(loss - self.floor)) / self.exponents[0]
+        return math.exp(logarithm) if logarithm < _LONGEST_LOG else math.inf
+
 
 @dataclass(frozen=True)
 class PowerLawFit:
@@ -64,11 +90,12 @@ class PowerLawFit:
 
     Args:
         law: The best one found.
-        on_bound: Constants that the search's bounds stopped: `exponent 0`, `floor`, ...
+        on_bound: Constants that a bound of the search stopped, by their places in
+            `PowerLaw.constants`.
     """
 
     law: PowerLaw
-    on_bound: tuple[str, ...]
+    on_bound: tuple[int, ...]
 
 
 def fit_power_law(
@@ -94,12 +121,13 @@ def fit_power_law(
     z_PK = np.log(x_PK) - centre_K
     bounds = _bounds(losses_P, x_PK.shape[1])
     grid = _grid(z_PK, losses_P) if starts is None else [_packed(s, centre_K) for s in starts]
+    tolerance = _TOLERANCE if starts is None else _TOLERANCE_FROM_STARTS
     best = sorted(grid, key=lambda start: _cost(start, z_PK, losses_P))[:_REFINED]
     found = [
         least_squares(
             _residuals, np.clip(start, *bounds), _jacobian, bounds, "trf", args=(z_PK, losses_P),
-            loss="huber", f_scale=HUBER_DELTA, x_scale="jac", xtol=1e-9, ftol=1e-9, gtol=1e-12,
-            max_nfev=200,
+            loss="huber", f_scale=HUBER_DELTA, x_scale="jac", xtol=tolerance, ftol=tolerance,
+            gtol=1e-12, max_nfev=_MOST_EVALUATIONS,
         )
         for start in best
     ]  # fmt: skip
@@ -149,13 +177,9 @@ def _bounds(losses_P: Floats, terms: int) -> tuple[Floats, Floats]:
     )
 
 
-def _stopped(parameters: Floats, bounds: tuple[Floats, Floats]) -> tuple[str, ...]:
-    terms = len(parameters) // 2
-    names = [f"{kind} {term}" for kind in ("amplitude", "exponent") for term in range(terms)]
-    near = np.isclose(parameters, bounds[0], atol=2e-3) | np.isclose(
-        parameters, bounds[1], atol=2e-3
-    )
-    return tuple(name for name, is_near in zip([*names, "floor"], near, strict=True) if is_near)
+def _stopped(parameters: Floats, bounds: tuple[Floats, Floats]) -> tuple[int, ...]:
+    near = [np.isclose(parameters, bound, rtol=0.0, atol=_NEAR) for bound in bounds]
+    return tuple(np.flatnonzero(near[0] | near[1]).tolist())
 
 
 def _terms(parameters: Floats, z_PK: Floats) -> tuple[Floats, Floats]:
