@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from miniplm.training.config import TrainingConfig
     from miniplm.training.inputs import TrainInputs
 
-PAGE_FORMAT = 8
+PAGE_FORMAT = 9
 """Raised when the report says more from the same results."""
 
 
