@@ -46,6 +46,10 @@ class Visit:
     def script(self, code, argument=None):
         return self.page.evaluate(code, argument)
 
+    def settle(self):
+        """Wait until what was asked for is drawn, and scrolling has been told of."""
+        self.script("() => new Promise(done => requestAnimationFrame(() => setTimeout(done, 50)))")
+
     def texts(self, selector):
         """Texts of all elements that match and can be seen."""
         found = self.page.locator(selector)

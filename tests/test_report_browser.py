@@ -1,9 +1,10 @@
-"""The page in a real browser: no errors, no requests, filters that filter, figures that are true."""
+"""The page in a real browser: no errors, no requests, filters that filter, true figures."""
 
 import pytest
 
 from browser import visit
 from made_up_effects import effects
+from made_up_evidence import scaling, study, tasks
 from made_up_report import report, selection
 from made_up_rows import THRESHOLD, sampled_rows
 from miniplm.report.cost_content import CostContent, StudentCost
@@ -25,7 +26,8 @@ def page_path(tmp_path_factory):
     """The page of a made-up report that has something in every section."""
     path = tmp_path_factory.mktemp("page") / "index.html"
     selections = [selection(effects=effects()), selection(name="random", threshold=None)]
-    content = report(selections=selections, rows=sampled_rows(), cost=COST)
+    evidence = {"tasks": tasks(), "scaling": scaling(), "study": study()}
+    content = report(selections=selections, rows=sampled_rows(), cost=COST, **evidence)
     path.write_text(render_page(content), encoding="utf-8")
     return path
 
@@ -111,6 +113,7 @@ def test_pointing_tells_the_values_of_all_models(seen):
     last = {curve.model: curve.held_out[-1] for curve in report().curves}
     figure = seen.page.locator("#training .variant.shown svg").first
     figure.focus()
+    seen.settle()
     seen.page.keyboard.press("ArrowLeft")
     (told,) = seen.texts(".tip")
     assert told.startswith("12M tokens")
@@ -176,8 +179,8 @@ def test_domains_and_choices_bring_rows_out(seen):
 
 def test_pointing_at_a_mark_tells_the_row_and_opens_it(seen):
     row = sampled_rows().rows[7]
-    box = seen.page.locator('svg.scatter .dot[data-row="7"]').bounding_box()
     seen.page.locator("#scatter h2").scroll_into_view_if_needed()
+    seen.settle()
     box = seen.page.locator('svg.scatter .dot[data-row="7"]').bounding_box()
     seen.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     (told,) = seen.texts(".tip")
@@ -242,6 +245,78 @@ def test_the_slider_tells_the_cost_of_each_of_many_students(seen):
     seen.page.select_option("#amortised select", "1")
     shown = dict(seen.attributes(".cost-view.shown [data-method]", "data-method", "data-flops"))
     assert shown["plain"] == COST.students[1].training
+
+
+# ---- tasks, scaling, study -----------------------------------------------------------------------
+
+
+def estimates(seen, figure, kind="estimate"):
+    """By row and name: what a dot says, and where it is drawn, with the ends of its whisker."""
+    found = seen.script(
+        """([figure, kind]) => {
+          const svg = document.querySelector(figure);
+          const [low, high, start, end] = JSON.parse(svg.dataset.frame).x;
+          const value = at => low + ((at - start) / (end - start)) * (high - low);
+          return [...svg.querySelectorAll(`.${kind}`)].map(dot => {
+            const { name, value: said, low: from, high: to } = dot.dataset;
+            const mark = dot.querySelector(".mark").getBBox();
+            const whisker = dot.querySelector(".whisker");
+            const ends = whisker ? [value(+whisker.getAttribute("x1")),
+                                    value(+whisker.getAttribute("x2"))] : null;
+            return [dot.parentNode.dataset.row, name, Number(said),
+                    value(mark.x + mark.width / 2), ends, [Number(from), Number(to)]];
+          });
+        }""",
+        [figure, kind],
+    )
+    for _, _, said, drawn, ends, interval in found:
+        assert drawn == pytest.approx(said, abs=0.002)
+        if ends is not None:
+            assert ends == pytest.approx(interval, abs=0.002)
+    return {(row, name): said for row, name, said, *_ in found}
+
+
+def test_task_accuracies_are_drawn_where_the_table_says(seen):
+    drawn = estimates(seen, "#tasks svg")
+    assert drawn == {(row.task, row.model): row.value for row in tasks().results}
+    cells = seen.page.locator("#tasks tbody tr").nth(0).locator("td").all_inner_texts()
+    hellaswag = tasks().results[:2]
+    for cell, row in zip(cells[3:], hellaswag, strict=True):
+        assert cell.startswith(f"{100 * row.value:.1f} % ± {100 * row.standard_error:.1f}")
+    assert "+1.3 (+0.4 to +2.2)" in cells[4]
+    levels = seen.attributes("#tasks .level", "data-level")
+    assert levels == [[row.chance] for row in tasks().results[::2] if row.chance is not None]
+
+
+def test_the_study_shows_every_seed_and_the_means(seen):
+    rows = [row for row in study().rows if row.size == study().rows[0].size]
+    means = estimates(seen, "#study svg")
+    assert means == {(row.method, "mean"): row.mean for row in rows}
+    seeds = estimates(seen, "#study svg", kind="minor")
+    assert seeds == {
+        (row.method, f"seed {seed}"): value for row in rows for seed, value in row.values.items()
+    }
+    table = seen.page.locator("#study tbody tr").nth(1).locator("td").all_inner_texts()
+    assert table[1:6] == ["3", f"{rows[1].mean:.4f}", f"{rows[1].standard_deviation:.4f}",
+                          "−0.0210", "−0.0270 to −0.0150"]  # fmt: skip
+
+
+def test_scaling_marks_are_the_measured_losses_and_a_refusal_is_said(seen):
+    drawn = seen.attributes("#scaling .measured", "data-method", "data-x", "data-y")
+    assert drawn == [[f.method, p.flops, p.loss] for f in scaling().fits for p in f.points]
+    assert seen.page.locator("#scaling .line.dashed").count() == 2  # the third is not fitted
+    assert "Two points cannot fix three constants." in seen.texts("#scaling table")[0]
+
+
+def test_the_headline_is_the_table_s(seen):
+    drawn = estimates(seen, "svg.headline")
+    rows = {row.domain: row.bits_per_byte for row in report().held_out}
+    average = rows["average of domains"]
+    assert drawn == {
+        (name, "average of domains"): pytest.approx(average[name] - average["plain"])
+        for name in average
+        if name not in ("plain", "teacher", "reference")
+    }
 
 
 # ---- themes, paper, and no script ----------------------------------------------------------------

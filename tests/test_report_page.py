@@ -245,7 +245,7 @@ def test_warnings_of_many_selections_are_counted_and_named_once():
 def test_drawings_wider_than_a_phone_say_that_they_scroll():
     page = check(render_page(report(selections=[selection(effects=effects())])))
     wide = sum("wide" in name.split() for name in page.classes("svg"))
-    assert wide == page.classes("p").count("hint") == 11
+    assert wide == page.classes("p").count("hint") == 12
 
 
 def test_examples_are_shown_whole_and_folded_when_long(page):

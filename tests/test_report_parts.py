@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made_up_report import report, selection
-from miniplm.report import charts, curves, formats, scales, selections, tables
+from miniplm.report import curves, formats, scales, selections, tables
 from miniplm.report.line_chart import Point
 from miniplm.report.model_content import CurvePoint, TrainingCurves
 

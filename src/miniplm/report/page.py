@@ -16,11 +16,14 @@ from miniplm.report.content import ReportContent
 from miniplm.report.cost_figure import SHOWN as COST_COLUMNS
 from miniplm.report.cost_figure import cost_views
 from miniplm.report.curves import model_styles, training_figures
+from miniplm.report.headline import headline
 from miniplm.report.proxy import predicted_view
 from miniplm.report.row_data import rows_view
+from miniplm.report.scaling_figure import scaling_view
 from miniplm.report.scripts import page_script, script_source
 from miniplm.report.selections import selection_view
 from miniplm.report.side_by_side import overview
+from miniplm.report.study_figure import study_view
 from miniplm.report.tables import (
     compute_ratio,
     flops_shares,
@@ -28,6 +31,7 @@ from miniplm.report.tables import (
     student_rows,
     teacher_lead,
 )
+from miniplm.report.task_figure import task_view
 
 MOST_BYTES = 10_000_000
 """Of the whole page."""
@@ -69,6 +73,10 @@ def _render(content: ReportContent, most_texts: int) -> str:
         training=training_figures(content, styles),
         held_out_loss=held_out_table(content, styles, "loss"),
         held_out_bits=held_out_table(content, styles, "bits_per_byte"),
+        headline=headline(content),
+        tasks=task_view(content.tasks, styles),
+        scaling=scaling_view(content.scaling),
+        study=study_view(content.study),
         flops_bar=bar,
         shares=shares,
         costs=cost_views(content.cost),
