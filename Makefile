@@ -17,6 +17,9 @@ help:  ## Show this list
 demo: $(VENV)/.installed  ## Walk the whole road on the embedded corpus (ten minutes on two cores)
 	$(BIN)/miniplm demo
 
+# The page is tested in a browser where there is one, and the tests that need it are skipped, saying
+# so, where there is none. To install one: `apt-get install chromium` (Debian), `brew install --cask
+# chromium` (macOS), or anything built on Chromium, named in MINIPLM_BROWSER.
 test: check  ## Lint, format, types, and all tests
 	$(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from browser import chromium  # noqa: F401  (a fixture)
 from miniplm.data import encoder_check
 from miniplm.data.shards import make_sidecar, write_shard
 from miniplm.model import ModelConfig, ShapeConfig, build_model, model_config

@@ -52,7 +52,8 @@ def capture(folder, seed=1):
 
 def prepare(folder):
     """What every method takes, into a folder."""
-    text = ["some words to train a tokenizer on, and others that it has never seen before. " * 5] * 5
+    words = "some words to train a tokenizer on, and others that it has never seen before. "
+    text = [words * 5] * 5
     train_tokenizer(text, VOCAB_SIZE, folder / "tokenizer")
     rows = random_rows(30, vocab_size=VOCAB_SIZE)
     write_rows(folder / "shards", rows, vocab_size=VOCAB_SIZE, per_shard=16)

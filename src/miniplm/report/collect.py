@@ -8,7 +8,9 @@ from pathlib import Path
 from miniplm.data.tokenization import TOKENIZER_FOLDER
 from miniplm.manifest import Outcome, versions, write_atomically, write_json
 from miniplm.report.candidate_tables import candidate_tables
+from miniplm.report.choice_words import kept_range
 from miniplm.report.content import ReportContent
+from miniplm.report.costs import read_costs
 from miniplm.report.effects_content import read_effects
 from miniplm.report.findings import equal_loss_rows, regime_sentences, verdict_sentences
 from miniplm.report.model_content import EqualLossRow, HeldOutRow, ModelRow, TrainingCurves
@@ -16,7 +18,9 @@ from miniplm.report.model_lines import model_lines
 from miniplm.report.model_rows import held_out_rows, model_rows
 from miniplm.report.page import render_page
 from miniplm.report.proxy_content import PredictedScores, read_predicted, selection_warnings
+from miniplm.report.rows_content import SampledRows
 from miniplm.report.run_record import RunFiles, RunRecord
+from miniplm.report.sampled_rows import DrawnFrom, draw_rows
 from miniplm.report.selection_content import SelectionSummary
 from miniplm.report.selection_summary import summarise_selection
 from miniplm.report.stage_rows import flops_by_share, left_out, stage_rows
@@ -76,8 +80,38 @@ def collect(run: RunFiles) -> ReportContent:
         recipe_yaml=run.recipe_yaml,
         versions=versions(),
         predicted=predicted,
+        rows=_rows(record),
+        cost=read_costs(record, models),
         tokenizers=run.tokenizers,
         candidates=candidate_tables(record.manifests, list(run.selections)),
+    )
+
+
+def _rows(record: RunRecord) -> SampledRows | None:
+    run = record.run
+    if not run.selections:
+        return None
+    manifests = {name: record.manifests[f"select/{name}"] for name in run.selections}
+    first = next(iter(run.selections))
+    unit = run.selections[first].normalization
+    thresholds = {
+        name: kept_range(config, manifests[name].counts, manifests[name].facts.get("threshold"))
+        for name, config in run.selections.items()
+        if config.normalization == unit
+    }
+    return draw_rows(
+        DrawnFrom(
+            shards=run.candidates,
+            tokenizer=run.run_dir / "tokenize" / TOKENIZER_FOLDER,
+            selections={name: run.run_dir / "select" / name for name in run.selections},
+            normalization=unit,
+            num_candidates=manifests[first].counts["sequences"],
+            thresholds={
+                name: low
+                for name, (low, high) in thresholds.items()
+                if low is not None and high is None
+            },
+        )
     )
 
 

@@ -9,9 +9,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from miniplm.report.candidate_tables import CandidateTables
+from miniplm.report.cost_content import CostContent
 from miniplm.report.model_content import EqualLossRow, HeldOutRow, ModelRow, TrainingCurves
 from miniplm.report.proxy_content import PredictedScores
+from miniplm.report.rows_content import SampledRows
+from miniplm.report.scaling_content import ScalingContent
 from miniplm.report.selection_content import SelectionSummary
+from miniplm.report.study_content import StudyContent
+from miniplm.report.task_content import TaskContent
 
 
 @dataclass(frozen=True)
@@ -61,6 +66,12 @@ class ReportContent:
     notes: Sequence[str] = field(default_factory=tuple)
     candidates: CandidateTables = field(default_factory=CandidateTables)
     """Near-duplicates and groups, where they were looked for."""
+    rows: SampledRows | None = None
+    """Some of the candidates, to be looked at one by one."""
+    cost: CostContent | None = None
+    tasks: TaskContent | None = None
+    scaling: ScalingContent | None = None
+    study: StudyContent | None = None
     tokenizers: Mapping[str, str] = field(default_factory=dict)
     """What each model reads, by any name; losses per token compare where it is the same."""
     extra: Mapping[str, Any] = field(default_factory=dict)

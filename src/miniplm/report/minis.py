@@ -3,7 +3,7 @@
 from markupsafe import Markup
 
 from miniplm.report import svg
-from miniplm.report.charts import Style
+from miniplm.report.palette import Style
 from miniplm.report.scales import Axis
 
 WIDTH = 120
@@ -52,10 +52,16 @@ def dumbbell(before: float, after: float, axis: Axis, description: str) -> Marku
 def swatch(style: Style) -> Markup:
     """A piece of a model's line with its marker, for legends."""
     parts = [
-        svg.node("g", svg.line(1, 6, 25, 6, "line"), svg.marker(style.marker, 13, 6, 3.8),
-                 class_=style.colour)
+        svg.node("g", svg.line(1, 6, 25, 6, f"line {style.dash}".strip()),
+                 svg.marker(style.marker, 13, 6, 3.8), class_=style.colour)
     ]  # fmt: skip
     return svg.document(26, 12, parts, "swatch", "")
+
+
+def dot(style: Style) -> Markup:
+    """A mark of a scatter, for legends."""
+    mark = svg.node("g", svg.marker(style.marker, 7, 7, 4.2), class_=style.colour)
+    return svg.document(14, 14, [mark], "patch", "")
 
 
 def patch(class_: str) -> Markup:

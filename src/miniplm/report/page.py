@@ -1,8 +1,8 @@
 """One self-contained HTML page from the content of a report.
 
-The page fetches nothing: style and drawings are in the file, there is no script, and a content
-security policy forbids both to anything a text might smuggle in. All text passes through
-autoescaping and `formats.readable`.
+The page fetches nothing: style, drawings and script are in the file, and a content security policy
+allows this one script only, by its hash. Without scripts everything but filters is there. All text
+passes through autoescaping, or as data through `embedded_json`, and through `formats.readable`.
 """
 
 from functools import cache
@@ -13,10 +13,17 @@ from markupsafe import Markup
 
 from miniplm.report import formats, minis
 from miniplm.report.content import ReportContent
+from miniplm.report.cost_figure import SHOWN as COST_COLUMNS
+from miniplm.report.cost_figure import cost_views
 from miniplm.report.curves import model_styles, training_figures
+from miniplm.report.headline import headline
 from miniplm.report.proxy import predicted_view
+from miniplm.report.row_data import rows_view
+from miniplm.report.scaling_figure import scaling_view
+from miniplm.report.scripts import page_script, script_source
 from miniplm.report.selections import selection_view
 from miniplm.report.side_by_side import overview
+from miniplm.report.study_figure import study_view
 from miniplm.report.tables import (
     compute_ratio,
     flops_shares,
@@ -24,23 +31,37 @@ from miniplm.report.tables import (
     student_rows,
     teacher_lead,
 )
+from miniplm.report.task_figure import task_view
+
+MOST_BYTES = 10_000_000
+"""Of the whole page."""
+MOST_TEXTS = 480
+"""Examples to be read; fewer where the page would become too large."""
 
 
 def render_page(content: ReportContent) -> str:
-    """Draw a report.
+    """Draw a report, with as many of the examples as there is room for.
 
     Args:
         content: All that the page says. Its texts may hold anything: markup, control characters,
             lone surrogates.
 
     Returns:
-        An HTML document that can be written as UTF-8 and opened without a network.
+        An HTML document of less than `MOST_BYTES` that can be written as UTF-8 and opened without
+        a network.
     """
+    for most in (MOST_TEXTS, MOST_TEXTS // 4, 0):
+        page = _render(content, most)
+        if len(page.encode()) < MOST_BYTES:
+            break
+    return page
+
+
+def _render(content: ReportContent, most_texts: int) -> str:
     styles = model_styles(content)
     bar, shares = flops_shares(content)
-    return _environment().get_template("page.html.j2").render(
+    return environment().get_template("page.html.j2").render(
         content=content,
-        style=Markup(_read("style.css")),  # noqa: S704  (our own file)
         students=student_rows(content, styles),
         teacher_lead=teacher_lead(content),
         selections=[
@@ -48,16 +69,24 @@ def render_page(content: ReportContent) -> str:
         ],
         overview=overview(content.selections),
         predicted=predicted_view(content.predicted) if content.predicted else None,
+        rows=rows_view(content.rows, most_texts),
         training=training_figures(content, styles),
         held_out_loss=held_out_table(content, styles, "loss"),
         held_out_bits=held_out_table(content, styles, "bits_per_byte"),
+        headline=headline(content),
+        tasks=task_view(content.tasks, styles),
+        scaling=scaling_view(content.scaling),
+        study=study_view(content.study),
         flops_bar=bar,
         shares=shares,
+        costs=cost_views(content.cost),
+        cost_columns=COST_COLUMNS,
     )  # fmt: skip
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Templates with the page's filters, its style and its script."""
     environment = Environment(
         autoescape=True,
         loader=FunctionLoader(_read),
@@ -71,7 +100,12 @@ def _environment() -> Environment:
         for name in ("count", "short", "si", "flops", "fixed", "signed", "percent", "duration")
     }
     environment.filters["ratio"] = compute_ratio
-    environment.globals["patch"] = minis.patch
+    environment.globals |= {
+        "patch": minis.patch,
+        "style": Markup(_read("style.css")),  # noqa: S704  (our own file)
+        "script": page_script(),
+        "script_source": Markup(script_source()),  # noqa: S704  (a hash)
+    }
     return environment
 
 

@@ -5,6 +5,7 @@ A colour class (`c0` to `c4`, `teacher`, `kept`, ...) sets the CSS variable `--c
 style sheet says which part of a mark takes it, in light and in dark.
 """
 
+import json
 import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ Element = ET.Element
 
 
 def node(tag: str, *children: Element | str, **attributes: str | float) -> Element:
-    """An element; `class_` stands for `class`, `text_anchor` for `text-anchor`.
+    """An element; `class_` stands for `class`, `data_row` for `data-row`.
 
     Text is made readable first, numbers keep two decimals.
     """
@@ -56,8 +57,9 @@ def polyline(points: Sequence[tuple[float, float]], class_: str) -> Element:
 
 
 def document(
-    width: float, height: float, children: Sequence[Element], class_: str, description: str
-) -> Markup:
+    width: float, height: float, children: Sequence[Element], class_: str, description: str,
+    frame: "Frame | None" = None,
+) -> Markup:  # fmt: skip
     """A whole drawing that scales with its container.
 
     Args:
@@ -66,12 +68,15 @@ def document(
         children: What is drawn, from back to front.
         class_: Names for the style sheet.
         description: What is read out in place of the drawing; empty where it is an ornament.
+        frame: The plot's box, for scripts that tell values by their places.
     """
     root = node("svg", *children, viewBox=f"0 0 {width:g} {height:g}", class_=class_)
     if description:
         root.attrib |= {"role": "img", "aria-label": readable(description)}
     else:
         root.set("aria-hidden", "true")
+    if frame is not None:
+        root.set("data-frame", json.dumps(frame.in_figures()))
     return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704  (ElementTree escapes)
 
 
@@ -112,10 +117,22 @@ class Frame:
         """Where a value of the vertical axis is drawn."""
         return self.height - self.bottom - self.y.share(value) * self.inner_height
 
+    def unclamped(self, value: float) -> float:
+        """Like `py`, but beyond the plot for what lies beyond the axis."""
+        low, high = self.y.low, self.y.high
+        return self.height - self.bottom - (value - low) / (high - low) * self.inner_height
+
     @property
     def inner_height(self) -> float:
         """Height of the plot without its margins."""
         return self.height - self.top - self.bottom
+
+    def in_figures(self) -> dict[str, object]:
+        """Of each axis: its ends, where these are drawn, and whether it is spaced by ratios."""
+        return {
+            "x": [self.x.low, self.x.high, self.left, self.width - self.right, self.x.log],
+            "y": [self.y.low, self.y.high, self.height - self.bottom, self.top, self.y.log],
+        }
 
     def grid(
         self, x_label: str, y_label: str, x_factor: float = 1.0, y_factor: float = 1.0

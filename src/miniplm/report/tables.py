@@ -9,9 +9,10 @@ from markupsafe import Markup
 
 from miniplm.evaluation.averages import AVERAGES
 from miniplm.report import formats, minis
-from miniplm.report.charts import Segment, Style, stacked_bar
+from miniplm.report.charts import Segment, stacked_bar
 from miniplm.report.content import ReportContent
 from miniplm.report.model_content import EqualLossRow, HeldOutRow, ModelRow, Role
+from miniplm.report.palette import Style
 
 Measure = Literal["loss", "bits_per_byte"]
 

@@ -40,7 +40,7 @@ HELD_OUT_SAMPLE = "balanced over domains"
 EVALUATION_FORMAT = 2
 """Raised when an evaluation would from now on measure more."""
 
-PAGE_FORMAT = 8
+PAGE_FORMAT = 9
 """Raised when the report says more from the same results."""
 
 

@@ -1,0 +1,144 @@
+"""The answer in one drawing: how far each student is from the baseline, domain by domain."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from miniplm.evaluation.averages import AVERAGE, OVERALL
+from miniplm.report import formats
+from miniplm.report.content import ReportContent
+from miniplm.report.dot_plot import Dot, DotRow, dot_plot
+from miniplm.report.line_chart import Scale
+from miniplm.report.model_content import HeldOutRow
+from miniplm.report.palette import Style
+from miniplm.report.scales import Axis
+
+_BEYOND = 0.03
+"""Share of the domains at either end that need no room: one that differs by far is drawn at the
+edge, or all others would be one spot."""
+_DOMAIN = Style("quiet-dot", "circle")
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number to be seen first: what it is, itself, and what it means."""
+
+    name: str
+    value: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Numbers and the drawing; None where there is nothing to compare."""
+
+    figures: list[Figure]
+    drawing: Markup | None
+
+
+def headline(content: ReportContent) -> Headline:
+    """What a reader in a hurry sees."""
+    found = (_best(content), _equal_loss(content), _break_even(content))
+    return Headline([figure for figure in found if figure], _drawing(content))
+
+
+def _differences(content: ReportContent) -> dict[str, dict[str, float]]:
+    """Bits per byte less the baseline's, by student and domain, the best student first."""
+    base = content.baseline
+    roles = {model.name: model.role for model in content.models}
+    students = [name for name in content.held_out_models if roles.get(name) == "student"]
+    gaps = {
+        name: {row.domain: row.bits_per_byte[name] - row.bits_per_byte[base] for row in rows}
+        for name in students
+        if base is not None
+        and name != base
+        and (rows := _rows_with(content.held_out, name, base))
+        and any(row.domain == AVERAGE for row in rows)
+    }
+    return dict(sorted(gaps.items(), key=lambda item: item[1][AVERAGE]))
+
+
+def _rows_with(rows: Sequence[HeldOutRow], name: str, base: str) -> list[HeldOutRow]:
+    """Of domains that are averaged over, and the averages."""
+    return [row for row in rows if {name, base} <= set(row.bits_per_byte) and not row.set_apart]
+
+
+def _drawing(content: ReportContent) -> Markup | None:
+    gaps = _differences(content)
+    if not gaps:
+        return None
+    averages = [by_domain[AVERAGE] for by_domain in gaps.values()]
+    values = [gap for row in gaps.values() for gap in row.values() if math.isfinite(gap)]
+    low, high = np.quantile(values or [0.0], [_BEYOND, 1 - _BEYOND])
+    rows = [
+        DotRow(
+            name, [[_dot(name, domain, gap) for domain, gap in by_domain.items()
+                    if domain != OVERALL and math.isfinite(gap)]],
+            note=formats.signed(by_domain[AVERAGE], 4),
+        )
+        for name, by_domain in gaps.items()
+    ]  # fmt: skip
+    x = Scale(
+        Axis.around([0.0, *averages, low, high], padding=0.03),
+        f"bits per byte less those of {formats.shorten(content.baseline or '', 30)}; "
+        "left of zero is better",
+    )
+    description = f"Bits per byte of each student less those of {content.baseline}, by domain"
+    return dot_plot(rows, x, description, zero=True, kind="headline")
+
+
+def _dot(name: str, domain: str, gap: float) -> Dot:
+    whole = domain == AVERAGE
+    style = Style("gain" if gap < 0 else "loss", "circle") if whole else _DOMAIN
+    said = "average of domains" if whole else domain
+    return Dot(domain, gap, style, f"{name}, {said}: {formats.signed(gap, 4)}", minor=not whole)
+
+
+def _best(content: ReportContent) -> Figure | None:
+    gaps = _differences(content)
+    if not gaps:
+        return None
+    name, by_domain = next(iter(gaps.items()))
+    domains = [gap for domain, gap in by_domain.items() if domain not in (AVERAGE, OVERALL)]
+    won = sum(gap < 0 for gap in domains)
+    which = f", the best of {len(gaps)}" if len(gaps) > 1 else ""
+    return Figure(
+        "Bits per byte against the baseline",
+        formats.signed(by_domain[AVERAGE], 4),
+        f"{name}{which}: better than {content.baseline} in {won} of {len(domains)} domains",
+    )
+
+
+def _equal_loss(content: ReportContent) -> Figure | None:
+    ratios = {
+        row: row.baseline_flops / row.student_flops
+        for row in content.equal_loss
+        if row.student_flops and row.baseline_flops
+    }
+    if not ratios:
+        return None
+    best = max(ratios, key=lambda row: ratios[row])
+    return Figure(
+        "Training compute saved at equal loss",
+        f"{formats.fixed(ratios[best], 2)} times",
+        f"{best.student} against {best.baseline} at a held-out loss of {formats.fixed(best.loss)}"
+        + ("" if ratios[best] >= 1 else "; below 1 it needed more"),
+    )
+
+
+def _break_even(content: ReportContent) -> Figure | None:
+    numbers = [
+        cost.break_even
+        for cost in (content.cost.students if content.cost else ())
+        if cost.break_even is not None
+    ]
+    if not numbers:
+        return None
+    return Figure(
+        "Cheaper than a teacher in the loop from",
+        f"{numbers[0]} student{'s' if numbers[0] > 1 else ''}",
+        "scoring is paid once, a teacher in the loop for every student",
+    )

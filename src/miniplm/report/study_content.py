@@ -1,0 +1,37 @@
+"""The outcome of a study, as plain data: each method and size over several seeds."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """A method at a size; the measure is the study's, lower is better.
+
+    `values` are by seed. `difference` is the mean of the baseline's of the same size taken from
+    this one's seed by seed, `low` and `high` the ends of its 95 % interval; None for the baseline.
+    """
+
+    method: str
+    size: str
+    mean: float
+    standard_deviation: float | None
+    values: Mapping[int, float]
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def num_seeds(self) -> int:
+        """Seeds that the mean is over."""
+        return len(self.values)
+
+
+@dataclass(frozen=True)
+class StudyContent:
+    """A study; `measure` names what was measured, with its unit, `findings` are sentences."""
+
+    measure: str
+    baseline: str
+    rows: Sequence[StudyRow]
+    findings: Sequence[str] = field(default_factory=tuple)
