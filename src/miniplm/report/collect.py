@@ -24,6 +24,7 @@ from miniplm.report.sampled_rows import DrawnFrom, draw_rows
 from miniplm.report.selection_content import SelectionSummary
 from miniplm.report.selection_summary import summarise_selection
 from miniplm.report.stage_rows import flops_by_share, left_out, stage_rows
+from miniplm.report.study_rows import read_study
 from miniplm.report.training_curves import training_curves
 
 PAGE_NAME = "index.html"
@@ -61,11 +62,11 @@ def collect(run: RunFiles) -> ReportContent:
     record = RunRecord(run)
     models, held_out, curves = model_rows(record), held_out_rows(record), training_curves(record)
     groups, predicted = run.groups or [run.students], _predicted(record)
-    equal_loss = _equal_loss(groups, curves)
+    equal_loss, study = _equal_loss(groups, curves), read_study(record)
     return ReportContent(
         title=run.title,
         created=time.strftime("%Y-%m-%d %H:%M"),
-        verdict=_verdict(groups, models, held_out, equal_loss),
+        verdict=study.findings if study else _verdict(groups, models, held_out, equal_loss),
         regime=regime_sentences(models),
         stages=stage_rows(record),
         models=models,
@@ -84,6 +85,7 @@ def collect(run: RunFiles) -> ReportContent:
         cost=read_costs(record, models),
         tokenizers=run.tokenizers,
         candidates=candidate_tables(record.manifests, list(run.selections)),
+        study=study,
     )
 
 

@@ -9,6 +9,7 @@ from miniplm.manifest import Manifest, require_manifest
 from miniplm.report.model_content import Role
 from miniplm.scoring.proxy_config import ProxyConfig
 from miniplm.selection.config import SelectionConfig
+from miniplm.study.config import StudyConfig
 
 _SCORERS: Mapping[str, Role] = {"teacher": "teacher", "reference": "reference"}
 
@@ -31,6 +32,7 @@ class RunFiles:
         tokenizers: The tokenizer that each model reads, by any name; losses of a token compare
             where it is the same.
         proxy: What predicts most of the teacher's scores, if anything does.
+        study: Its methods, sizes and seeds, if the run has one.
     """
 
     run_dir: Path
@@ -44,6 +46,7 @@ class RunFiles:
     groups: Sequence[Sequence[str]] = ()
     tokenizers: Mapping[str, str] = field(default_factory=dict)
     proxy: ProxyConfig | None = None
+    study: StudyConfig | None = None
 
     @property
     def students(self) -> list[str]:

@@ -28,6 +28,35 @@ class StudyRow:
 
 
 @dataclass(frozen=True)
+class LeadRow:
+    """Teacher and reference on the candidates of a domain, before students were trained.
+
+    Losses in nats per unit of the normalisation. `ahead` is the mean difference score, `deviation`
+    its spread within the domain, `behind` the share of rows with a score below 0. `gain` is what a
+    student held apart gained on the sampled rows, `rank` the rank correlation of score and gain.
+    """
+
+    domain: str
+    num_rows: int
+    teacher: float
+    reference: float
+    ahead: float
+    deviation: float
+    behind: float
+    gain: float | None = None
+    rank: float | None = None
+
+
+@dataclass(frozen=True)
+class LeadContent:
+    """What was known of the scores before students were trained; the largest lead first."""
+
+    rows: Sequence[LeadRow]
+    unit: str
+    findings: Sequence[str] = field(default_factory=tuple)
+
+
+@dataclass(frozen=True)
 class StudyContent:
     """A study; `measure` names what was measured, with its unit, `findings` are sentences."""
 
@@ -35,3 +64,4 @@ class StudyContent:
     baseline: str
     rows: Sequence[StudyRow]
     findings: Sequence[str] = field(default_factory=tuple)
+    lead: LeadContent | None = None

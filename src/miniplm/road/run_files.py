@@ -37,11 +37,15 @@ def _tokenizer(recipe: Recipe, name: str) -> str:
 
 
 def _groups(recipe: Recipe) -> list[list[str]]:
-    """Students of one shape and tokenizer together; all of them where no two are alike."""
+    """Students of one shape and tokenizer together, of a study those of one seed; all of them
+    where no two are alike.
+    """
     groups: dict[str, list[str]] = {}
+    seeds = {member.name: member.seed for member in recipe.study.members} if recipe.study else {}
     for name, student in recipe.students.items():
         shape = student.model_dump_json(include={"config_from", "shape"})
-        groups.setdefault(f"{_tokenizer(recipe, name)} {shape}", []).append(name)
+        alike = f"{_tokenizer(recipe, name)} {shape} {seeds.get(name)}"
+        groups.setdefault(alike, []).append(name)
     compared = [group for group in groups.values() if len(group) > 1]
     return compared or [list(recipe.students)]
 
@@ -77,4 +81,5 @@ def run_files(
         groups=_groups(recipe),
         tokenizers={name: _tokenizer(recipe, name) for name in origins},
         proxy=recipe.scoring.proxy,
+        study=recipe.study,
     )
