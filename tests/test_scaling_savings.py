@@ -100,9 +100,7 @@ def test_a_lower_loss_is_never_reached_sooner(losses, targets):
 
 def test_the_interval_over_seeds_is_that_of_welch():
     times = [[1.8, 2.2, 2.0], [0.9, 1.1]]
-    groups = [
-        bare(*(made_up_curve(sooner(each), count=100) for each in group)) for group in times
-    ]
+    groups = [bare(*(made_up_curve(sooner(each), count=100) for each in group)) for group in times]
     saving = measured_saving(*groups)
     logs = [[math.log(c.flops_at_loss(saving.loss)) for c in group.curves] for group in groups]
     expected = ttest_ind(logs[1], logs[0], equal_var=False).confidence_interval(0.95)
@@ -151,7 +149,8 @@ def paper_curves(size, per_token, method="no KD", **changes):
 @pytest.fixture(scope="module")
 def findings():
     methods = {
-        "MiniPLM": paper_curves("500M", 3.14e9, "MiniPLM") + paper_curves("200M", 1.26e9, "MiniPLM"),
+        "MiniPLM": paper_curves("500M", 3.14e9, "MiniPLM")
+        + paper_curves("200M", 1.26e9, "MiniPLM"),
         "no KD": paper_curves("500M", 3.14e9) + paper_curves("200M", 1.26e9),
     }
     return scaling_findings(
