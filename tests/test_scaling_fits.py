@@ -209,10 +209,8 @@ def test_a_short_range_is_refused():
 
 
 def test_a_law_without_a_floor_in_sight_is_refused():
-    reasons = refusals(made_up_curve(lambda flops: 100 / flops**0.2))
-    assert "L_inf of the law came to a bound of the search: the points do not determine it" in (
-        reasons
-    )
+    (reason,) = refusals(made_up_curve(lambda flops: 100 / flops**0.2))
+    assert "came to a bound of the search: the points" in reason
 
 
 def test_a_law_that_misses_the_end_is_refused():
