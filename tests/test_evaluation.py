@@ -6,6 +6,7 @@ import pytest
 
 from miniplm.errors import ArtefactError
 from miniplm.evaluation.averages import APART, AVERAGE, OVERALL
+from miniplm.evaluation.difference import Difference
 from miniplm.evaluation.summary import summarise
 from miniplm.report.findings import equal_loss_rows, regime_sentences, verdict_sentences
 from miniplm.report.model_content import (
@@ -115,6 +116,30 @@ def test_many_students_are_ranked():
     assert "one seed" in last
     assert "None needed less" in verdict_sentences(models, rows, equal[:1], "plain")[-2]
     assert regime_sentences(models)[0].startswith("5 students saw 10.0 to 25.0 tokens")
+
+
+def test_the_verdict_carries_intervals():
+    names = {"plain": 2.0, "a": 2.5, "b": 1.5, "c": 2.0, "d": 1.0}
+    rows = [HeldOutRow(domain, 10, names, names) for domain in ("a", "b", AVERAGE, OVERALL)]
+    differences = {
+        "a": Difference(0.5, 0.4, 0.6, 0.001, "a test", 20),
+        "b": Difference(-0.5, -1.1, 0.1, 0.2, "a test", 20),
+    }
+
+    def said(*students):
+        models = [model(name, "student", names[name]) for name in ("plain", *students)]
+        return verdict_sentences(models, rows, [], "plain", differences)
+
+    assert "(a test" not in said("a")[0]
+    assert "does not account for this difference (95 % interval +0.4000 to +0.6000" in said("a")[1]
+    assert "could account for" in said("b")[1]
+    assert "one seed" in said("a")[-1]
+    assert "nothing of what another seed would give" in said("a")[-1]
+    first, better, *_, worse, last = said("a", "b", "c", "d")
+    assert "with 95 % intervals over documents" in first
+    assert "b (-0.5000 [-1.1000, +0.1000], could be chance, better in 2" in better
+    assert "a (+0.5000 [+0.4000, +0.6000], better in 0" in worse
+    assert "one seed" in last
 
 
 def test_the_regime_is_judged():

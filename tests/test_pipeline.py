@@ -19,8 +19,9 @@ from miniplm.road.road import Road
 
 STAGES = [
     "tokenize", "train/teacher", "train/reference", "score/teacher", "score/reference",
-    "select/refined", "describe/refined", "export/refined", "train/plain", "train/miniplm",
-    "evaluate/teacher", "evaluate/reference", "evaluate/plain", "evaluate/miniplm", "report",
+    "select/refined", "describe/refined", "export/refined", "evaluate/teacher",
+    "evaluate/reference", "train/plain", "evaluate/plain", "train/miniplm", "evaluate/miniplm",
+    "report",
 ]  # fmt: skip
 TIMES = {
     "seconds", "finished", "versions", "training_seconds", "seconds_waiting_for_data",

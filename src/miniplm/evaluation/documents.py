@@ -34,6 +34,8 @@ class Documents:
 
     Args:
         table: domain, document, log_prob, num_tokens, num_bytes; in order of domain and document.
+            Documents without a target that counts are there too, so that models can be compared
+            whatever they count.
         unit: What a line is of.
     """
 
@@ -44,8 +46,7 @@ class Documents:
     def of_pieces(cls, pieces: pl.DataFrame, unit: Unit = "documents") -> "Documents":
         """From lines of the same columns, several of which may be of one document."""
         sums = pieces.group_by("domain", "document").agg(pl.col(*SUMS).sum())
-        counted = sums.filter(pl.col("num_tokens") > 0).sort("domain", "document")
-        return cls(counted.select("domain", "document", *SUMS), unit)
+        return cls(sums.select("domain", "document", *SUMS).sort("domain", "document"), unit)
 
     def write(self, path: Path) -> None:
         """Write them atomically."""

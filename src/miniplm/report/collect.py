@@ -1,16 +1,18 @@
 """Gather what the report says from the artefacts of a run, and write the page."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 from miniplm.data.tokenization import TOKENIZER_FOLDER
+from miniplm.evaluation.difference import Difference
 from miniplm.manifest import Outcome, versions, write_atomically, write_json
 from miniplm.report.candidate_tables import candidate_tables
 from miniplm.report.choice_words import kept_range
 from miniplm.report.content import ReportContent
 from miniplm.report.costs import read_costs
+from miniplm.report.differences import differences_of
 from miniplm.report.effects_content import read_effects
 from miniplm.report.findings import equal_loss_rows, regime_sentences, verdict_sentences
 from miniplm.report.model_content import EqualLossRow, HeldOutRow, ModelRow, TrainingCurves
@@ -66,7 +68,9 @@ def collect(run: RunFiles) -> ReportContent:
     return ReportContent(
         title=run.title,
         created=time.strftime("%Y-%m-%d %H:%M"),
-        verdict=study.findings if study else _verdict(groups, models, held_out, equal_loss),
+        verdict=study.findings
+        if study
+        else _verdict(groups, models, held_out, equal_loss, differences_of(record, groups)),
         regime=regime_sentences(models),
         stages=stage_rows(record),
         models=models,
@@ -144,13 +148,15 @@ def _verdict(
     models: Sequence[ModelRow],
     held_out: Sequence[HeldOutRow],
     equal_loss: Sequence[EqualLossRow],
+    differences: Mapping[str, Difference],
 ) -> list[str]:
     """The outcome of each group; what is true of all of them is said once, at the end."""
     sentences: dict[str, None] = {}
     for group in groups:
         rows = [row for row in equal_loss if row.student in group]
         compared = [model for model in models if model.name in group]
-        for sentence in verdict_sentences(compared, held_out, rows, next(iter(group), None)):
+        baseline = next(iter(group), None)
+        for sentence in verdict_sentences(compared, held_out, rows, baseline, differences):
             sentences.pop(sentence, None)
             sentences[sentence] = None
     return list(sentences)

@@ -1,8 +1,10 @@
 """What the numbers of a run say, in plain sentences, whichever way it went."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from miniplm.evaluation.averages import AVERAGE, AVERAGES, OVERALL
+from miniplm.evaluation.difference import Difference
+from miniplm.report.chance import chance_sentence, seed_sentence, spread
 from miniplm.report.model_content import (
     BITS,
     EqualLossRow,
@@ -25,8 +27,19 @@ def verdict_sentences(
     held_out: Sequence[HeldOutRow],
     equal_loss: Sequence[EqualLossRow],
     baseline: str | None,
+    differences: Mapping[str, Difference] | None = None,
 ) -> list[str]:
-    """The outcome, first thing on the page."""
+    """The outcome, first thing on the page.
+
+    Args:
+        models: Those that are compared, and others.
+        held_out: What they were measured at.
+        equal_loss: Compute to the same loss.
+        baseline: The student that the others are compared with.
+        differences: Of each of these from the baseline over the same documents, bits per byte
+            averaged over domains.
+    """
+    differences = differences or {}
     students = [model for model in models if model.role == "student"]
     if not students:
         return ["No student was trained in this run; the page shows scores and selection."]
@@ -34,24 +47,22 @@ def verdict_sentences(
         return [
             f"One student was trained ({students[0].name}); there is nothing to compare it with."
         ]
-    rows = {row.domain: row for row in held_out}
     others = [student.name for student in students if student.name != baseline]
     if len(others) > _FEW:
-        sentences = _ranking(others, baseline, held_out, rows)
+        sentences = _ranking(others, baseline, held_out, differences)
         sentences += _savings(equal_loss, baseline)
     else:
-        sentences = [_comparison(student, baseline, held_out, rows) for student in others]
+        sentences = []
+        for student in others:
+            sentences.append(_comparison(student, baseline, held_out))
+            if student in differences:
+                sentences.append(chance_sentence(differences[student]))
         sentences += [row.sentence for row in equal_loss]
-    sentences.append(
-        "This is one run with one seed: a small difference may come from chance, and the page "
-        "does not say how large such a difference is."
-    )
-    return sentences
+    return [*sentences, seed_sentence(differences)]
 
 
-def _comparison(
-    student: str, baseline: str, held_out: Sequence[HeldOutRow], rows: dict[str, HeldOutRow]
-) -> str:
+def _comparison(student: str, baseline: str, held_out: Sequence[HeldOutRow]) -> str:
+    rows = {row.domain: row for row in held_out}
     average, overall = rows[AVERAGE].bits_per_byte, rows[OVERALL].bits_per_byte
     difference = average[student] - average[baseline]
     better, domains = _domains_won(student, baseline, held_out)
@@ -86,17 +97,18 @@ def _ranking(
     students: Sequence[str],
     baseline: str,
     held_out: Sequence[HeldOutRow],
-    rows: dict[str, HeldOutRow],
+    differences: Mapping[str, Difference],
 ) -> list[str]:
     """Many students, best first, in a sentence for each outcome."""
-    average = rows[AVERAGE].bits_per_byte
+    average = next(row.bits_per_byte for row in held_out if row.domain == AVERAGE)
     outcomes: dict[str, list[str]] = {"better": [], "even": [], "worse": []}
     for student in sorted(students, key=lambda name: average[name]):
         difference = average[student] - average[baseline]
         better, domains = _domains_won(student, baseline, held_out)
         side = "worse" if difference > 0 else "better"
         outcomes["even" if abs(difference) < _EVEN else side].append(
-            f"{student} ({difference:+.4f}, better in {better} of {domains} domains)"
+            f"{student} ({difference:+.4f}{spread(differences.get(student))}, better in {better} "
+            f"of {domains} domains)"
         )
     words = {
         "better": f"better than {baseline}",
@@ -108,9 +120,10 @@ def _ranking(
         for outcome, named in outcomes.items()
         if named
     ]
+    over = ", with 95 % intervals over documents" if differences else ""
     first = (
         f"Bits per byte on held-out text, averaged over {_averaged(held_out)}, against the "
-        f"{average[baseline]:.4f} of {baseline} (lower is better):"
+        f"{average[baseline]:.4f} of {baseline} (lower is better{over}):"
     )
     return [first, *(f"{part[0].upper()}{part[1:]}." for part in parts)]
 
