@@ -6,6 +6,7 @@ from typing import Any
 
 from miniplm.errors import ArtefactError
 from miniplm.evaluation.averages import APART, AVERAGE, AVERAGES, OVERALL, mean_over_domains
+from miniplm.evaluation.documents import DOCUMENTS_NAME, read_documents
 from miniplm.manifest import Manifest, require_manifest
 from miniplm.scaling.curves import CurvePoint, LossCurve
 from miniplm.study.config import Member
@@ -46,6 +47,7 @@ def _read(run_dir: Path, member: Member) -> StudentResult:
         by_domain={name: line["bits_per_byte"] for name, line in domains.items()},
         apart=apart,
         curve=_curve(run_dir / "train" / member.name, member, apart, trained),
+        documents=read_documents(run_dir / "evaluate" / member.name / DOCUMENTS_NAME),
     )
 
 

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from miniplm.evaluation.documents import Documents
 from miniplm.scaling.curves import LossCurve
 from miniplm.study.config import Member
 
@@ -28,6 +29,7 @@ class StudentResult:
         by_domain: Bits per byte of every domain.
         apart: Names of those that are set apart.
         curve: Of held-out text along the way, in bits per byte averaged as above.
+        documents: Sums of the held-out documents, where they are known.
     """
 
     member: Member
@@ -42,6 +44,7 @@ class StudentResult:
     by_domain: Mapping[str, float]
     apart: frozenset[str]
     curve: LossCurve
+    documents: Documents | None = None
 
     @property
     def tokens_per_param(self) -> float:

@@ -4,6 +4,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from miniplm.evaluation.averages import AVERAGE
+from miniplm.evaluation.difference import Difference
+from miniplm.evaluation.paired import paired_documents
 from miniplm.study.results import Comparison, StudentResult
 
 _CONFIDENCE = 0.95
@@ -33,7 +36,7 @@ class Spread:
     def interval(self) -> tuple[float, float] | None:
         """95 % interval of the mean by Student's t, n - 1 degrees of freedom; None of one seed.
 
-        It says how far other seeds may lead, not other held-out text.
+        It says how far other seeds may lead, not other held-out documents.
         """
         if self.deviation is None:
             return None
@@ -65,6 +68,8 @@ class MethodSummary:
             are left out. None of the baseline itself, and where no seed has it.
         ahead_from: For each seed, the share of its compute from which on it stays ahead.
         at_equal_compute: Whether all its students had the compute of their baselines, nearly.
+        paired: The difference again, with the interval of drawing seeds and held-out documents anew
+            (`evaluation.paired`); None of the baseline, and where documents are not known.
     """
 
     method: str
@@ -82,6 +87,7 @@ class MethodSummary:
     compute_saved: Spread | None = None
     ahead_from: tuple[float | None, ...] = ()
     at_equal_compute: bool = True
+    paired: Difference | None = None
 
     @property
     def seeds_better(self) -> int:
@@ -128,4 +134,17 @@ def _summary(results: Sequence[StudentResult], compared: Sequence[Comparison]) -
         compute_saved=Spread(tuple(saved)) if saved else None,
         ahead_from=tuple(each.ahead_from for each in compared),
         at_equal_compute=all(each.at_equal_compute for each in compared),
+        paired=_paired(compared),
     )
+
+
+def _paired(compared: Sequence[Comparison]) -> Difference | None:
+    """The difference averaged over domains, over the seeds and their documents together."""
+    pairs = [
+        (each.student.documents, each.baseline.documents)
+        for each in compared
+        if each.student.documents is not None and each.baseline.documents is not None
+    ]
+    if not pairs or len(pairs) < len(compared):
+        return None
+    return paired_documents(pairs, compared[0].student.apart)[AVERAGE]

@@ -81,7 +81,8 @@ def summary_lines(summaries: Sequence[MethodSummary]) -> list[list[str]]:
     apart = any(line.set_apart for line in summaries)
     headings = [
         "size", "method", "seeds", "tokens per parameter", "training FLOPs", "bits per byte",
-        "against the baseline", "95 % interval", "seeds better", "domains better",
+        "against the baseline", "over seeds", "over seeds and documents", "seeds better",
+        "domains better",
         "compute saved", "ahead from",
     ]  # fmt: skip
     return [
@@ -98,7 +99,7 @@ def short_lines(lines: Sequence[Sequence[str]]) -> list[list[str]]:
 
 _SHORT = (
     "size", "method", "seeds", "tokens per parameter", "bits per byte", "against the baseline",
-    "95 % interval", "seeds better", "compute saved",
+    "over seeds", "over seeds and documents", "seeds better", "compute saved",
 )  # fmt: skip
 
 
@@ -113,11 +114,12 @@ def _summary_cells(line: MethodSummary, *, apart: bool) -> list[str]:
         _with_spread(line.bits_per_byte),
     ]
     if line.difference is None:
-        cells += ["baseline", "", "", "", "", ""]
+        cells += ["baseline", *[""] * 6]
     else:
         cells += [
             f"{line.difference.mean:+.4f}",
-            _interval(line.difference),
+            _interval(line.difference.interval),
+            _interval((line.paired.low, line.paired.high) if line.paired else None),
             f"{line.seeds_better} of {len(line.difference.values)}",
             f"{line.domains_better:.1f} of {line.num_domains}",
             _saved(line.compute_saved),
@@ -133,10 +135,10 @@ def _with_spread(spread: Spread) -> str:
     return f"{spread.mean:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
 
 
-def _interval(spread: Spread) -> str:
-    if spread.interval is None:
-        return "one seed"
-    low, high = spread.interval
+def _interval(ends: tuple[float, float] | None) -> str:
+    if ends is None:
+        return "not known"
+    low, high = ends
     return f"{low:+.4f} to {high:+.4f}"
 
 

@@ -19,8 +19,8 @@ def study_sentences(summaries: Sequence[MethodSummary], baseline: str) -> list[s
         sentences.append("There is one seed: how much is chance is not known.")
     else:
         sentences.append(
-            f"Intervals are of the mean over {seeds} seeds of weights and order; teacher, reference"
-            " and scores are the same in all of them."
+            f"Intervals are of Student's t over {seeds} seeds of weights and order, wide since "
+            "they are few; teacher, reference and scores are the same in all of them."
         )
     return sentences
 
