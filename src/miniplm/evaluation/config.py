@@ -1,11 +1,19 @@
 """What is measured, and in which dtype."""
 
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from miniplm.config import NOT_FINGERPRINTED, Config
 from miniplm.model import Dtype
+
+TaskName = Literal[
+    "hellaswag", "lambada_openai", "winogrande", "openbookqa", "arc_easy", "arc_challenge",
+    "piqa", "social_iqa", "storycloze",
+]  # fmt: skip
+"""The nine tasks of the paper, as lm-evaluation-harness names them; it has StoryCloze by year."""
+
+NINE: tuple[TaskName, ...] = get_args(TaskName)
 
 
 class EvaluationConfig(Config):
@@ -15,3 +23,18 @@ class EvaluationConfig(Config):
     held_out_sequences_while_training: Annotated[int, NOT_FINGERPRINTED] = Field(
         64, ge=1, description="held-out sequences behind the losses along the way"
     )
+    tasks: list[TaskName] | Literal["all"] = Field(
+        [], description=f"tasks of lm-evaluation-harness: all, or some of {', '.join(NINE)}"
+    )
+    tasks_dir: Annotated[str | None, NOT_FINGERPRINTED] = Field(
+        None,
+        min_length=1,
+        description="folder of the tasks' items as JSON lines; null: those of the hub",
+    )
+    num_fewshot: int = Field(0, ge=0, description="solved examples before each item of a task")
+    tasks_limit: int | None = Field(None, ge=1, description="first items of each task; null: all")
+
+    @field_validator("tasks")
+    @classmethod
+    def _each_once(cls, tasks: list[TaskName] | Literal["all"]) -> list[TaskName] | Literal["all"]:
+        return tasks if tasks == "all" else list(dict.fromkeys(tasks))
