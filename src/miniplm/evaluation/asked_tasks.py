@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from miniplm.errors import ConfigError
 from miniplm.evaluation.config import NINE, EvaluationConfig, TaskName
@@ -89,6 +90,29 @@ def _check_files(source: TaskSource, items: Path, examples: Path, num_fewshot: i
                 f"{source.task}-validation.jsonl, or ask for fewer"
             ],
         )
+
+
+def answer_settings(config: EvaluationConfig) -> dict[str, Any]:
+    """What answers to the items of a task depend on, beside model, dtype and items."""
+    return {
+        "num_fewshot": config.num_fewshot,
+        "limit": config.tasks_limit,
+        "harness": harness_version(),
+    }
+
+
+def step_settings(config: EvaluationConfig) -> dict[str, Any]:
+    """What a model's results depend on, beside the model and `item_fingerprints`."""
+    tasks = [source.task for source in asked_tasks(config).sources]
+    return {"dtype": config.dtype, "tasks": tasks, **answer_settings(config)}
+
+
+def item_fingerprints(config: EvaluationConfig) -> dict[str, str]:
+    """Fingerprints of the items of each task, and of its solved examples."""
+    return {
+        f"items/{source.task}": source.fingerprint(config.num_fewshot)
+        for source in asked_tasks(config).sources
+    }
 
 
 def harness_version() -> str:

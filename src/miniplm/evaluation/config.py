@@ -1,5 +1,6 @@
 """What is measured, and in which dtype."""
 
+import difflib
 from typing import Annotated, Literal, get_args
 
 from pydantic import Field, field_validator
@@ -34,7 +35,17 @@ class EvaluationConfig(Config):
     num_fewshot: int = Field(0, ge=0, description="solved examples before each item of a task")
     tasks_limit: int | None = Field(None, ge=1, description="first items of each task; null: all")
 
-    @field_validator("tasks")
+    @field_validator("tasks", mode="before")
     @classmethod
-    def _each_once(cls, tasks: list[TaskName] | Literal["all"]) -> list[TaskName] | Literal["all"]:
-        return tasks if tasks == "all" else list(dict.fromkeys(tasks))
+    def _known_tasks(cls, tasks: object) -> object:
+        """All of them, or names that are known, each once."""
+        if tasks == "all":
+            return tasks
+        if not isinstance(tasks, list):
+            raise ValueError("expected all, or a list of names")  # noqa: TRY004  (pydantic's way)
+        for task in tasks:
+            if task not in NINE:
+                nearest = difflib.get_close_matches(str(task), NINE, n=1)
+                hint = f"did you mean {nearest[0]!r}?" if nearest else f"known: {', '.join(NINE)}"
+                raise ValueError(f"there is no task {task!r}; {hint}")
+        return list(dict.fromkeys(tasks))

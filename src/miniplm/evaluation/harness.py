@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError
+
 from miniplm.errors import DocumentError, reason_of
 from miniplm.evaluation.config import TaskName
 from miniplm.evaluation.task_files import TaskSource
@@ -35,6 +37,10 @@ _YAML: Mapping[TaskName, str] = {
 """Of StoryCloze that of 2016: its prompts are those of 2018, whose test answers are secret."""
 
 _ITEMS, _EXAMPLES = "items", "examples"
+PROMPT_ERRORS = (
+    ValueError, TypeError, LookupError, AttributeError, AssertionError, TemplateError,
+)  # fmt: skip
+"""What the harness's prompts raise of items that they cannot use."""
 FEWSHOT_SEED = 1234
 """The harness's own, of which examples precede which item."""
 
@@ -78,7 +84,7 @@ def build_task(source: TaskSource, num_fewshot: int) -> "ConfigurableTask":
     config |= _local(source, num_fewshot) if source.folder else _own_examples(config)
     try:
         task = ConfigurableTask(config=config)
-    except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
+    except (OSError, RuntimeError, *PROMPT_ERRORS) as error:
         raise DocumentError(_build_fault(source, config, error)) from error
     task.set_fewshot_seed(FEWSHOT_SEED)
     return task

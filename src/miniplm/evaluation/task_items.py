@@ -12,9 +12,10 @@ import pyarrow as pa
 from lm_eval.api.instance import Instance
 from lm_eval.api.task import ConfigurableTask
 
-from miniplm.errors import DocumentError
+from miniplm.errors import DocumentError, reason_of
 from miniplm.evaluation.config import TaskName
 from miniplm.evaluation.continuations import Answer
+from miniplm.evaluation.harness import PROMPT_ERRORS
 from miniplm.evaluation.harness_model import HarnessModel
 from miniplm.evaluation.task_tables import ITEM_SCHEMA
 
@@ -25,6 +26,8 @@ class _Asked(NamedTuple):
     place: int
     doc: dict[str, Any]
     instances: list[Instance]
+    choices: list[str]
+    gold: int
 
 
 def ask_items(
@@ -44,7 +47,7 @@ def ask_items(
         limit: Asks so many items only, the first ones.
 
     Raises:
-        DocumentError: An item's answer is none of its choices.
+        DocumentError: The prompts cannot use an item, or its answer is none of its choices.
         ModelError: The model does not answer in finite numbers, or has no memory for an item.
     """
     asked = list(_instances(task, name, num_fewshot, limit))
@@ -58,26 +61,29 @@ def _instances(
 ) -> Iterator[_Asked]:
     """Items as the harness's own loop makes them, in its order: examples are drawn one by one."""
     for place, doc in task.doc_iterator(limit=limit):
-        prefix = task.doc_to_prefix(doc)
-        context = task.fewshot_context(doc=doc, num_fewshot=num_fewshot, gen_prefix=prefix)
-        made = task.construct_requests(doc=doc, ctx=context, metadata=(name, place, 1))
-        yield _Asked(place, doc, made if isinstance(made, list) else [made])
+        try:
+            prefix = task.doc_to_prefix(doc)
+            context = task.fewshot_context(doc=doc, num_fewshot=num_fewshot, gen_prefix=prefix)
+            made = task.construct_requests(doc=doc, ctx=context, metadata=(name, place, 1))
+            choices, gold = _choices(task, doc)
+        except PROMPT_ERRORS as error:
+            raise DocumentError(f"{name}, item {place}: {reason_of(error)}") from error
+        yield _Asked(place, doc, made if isinstance(made, list) else [made], choices, gold)
 
 
 def _row(
     task: ConfigurableTask, name: TaskName, item: _Asked, answers: Sequence[Answer]
 ) -> dict[str, Any]:
-    choices, gold = _choices(task, name, item)
     metrics = task.process_results(item.doc, [answer[:2] for answer in answers])
     return {
         "task": name,
         "item": item.place,
         "item_hash": item_hash(item.doc),
-        "gold": gold,
+        "gold": item.gold,
         "log_probs": [answer.log_prob for answer in answers],
         "is_greedy": [answer.is_greedy for answer in answers],
-        "num_chars": [len(choice) for choice in choices],
-        "num_bytes": [len(choice.encode()) for choice in choices],
+        "num_chars": [len(choice) for choice in item.choices],
+        "num_bytes": [len(choice.encode()) for choice in item.choices],
         "acc": float(metrics["acc"]),
         "acc_norm": float(metrics["acc_norm"]) if "acc_norm" in metrics else None,
         "is_cut": any(answer.is_cut for answer in answers),
@@ -86,20 +92,20 @@ def _row(
     }
 
 
-def _choices(task: ConfigurableTask, name: TaskName, item: _Asked) -> tuple[list[str], int]:
+def _choices(task: ConfigurableTask, doc: dict[str, Any]) -> tuple[list[str], int]:
     """Texts of the choices, and which is right; of a text to be continued, its only one.
 
     Raises:
-        DocumentError: The right one is none of them, which the harness counts as wrong.
+        ValueError: The right one is none of them, which the harness counts as wrong.
     """
     if task.OUTPUT_TYPE == "loglikelihood":
-        return [task.doc_to_target(item.doc)], 0
-    choices = task.doc_to_choice(item.doc)
-    gold = task.doc_to_text(item.doc) if task.multiple_input else task.doc_to_target(item.doc)
+        return [task.doc_to_target(doc)], 0
+    choices = task.doc_to_choice(doc)
+    gold = task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc)
     if not isinstance(gold, int) or not 0 <= gold < len(choices):
-        raise DocumentError(
-            f"{name}, item {item.place}: its answer is {gold!r} and it has {len(choices)} choices; "
-            "the answer has to be one of them"
+        raise ValueError(
+            f"its answer is {gold!r} and it has {len(choices)} choices; the answer has to be one "
+            "of them"
         )
     return choices, gold
 

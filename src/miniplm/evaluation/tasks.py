@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from miniplm.data.parquet import follows_from
-from miniplm.evaluation.asked_tasks import asked_tasks, harness_version
+from miniplm.evaluation.asked_tasks import answer_settings, asked_tasks, harness_version
 from miniplm.evaluation.config import EvaluationConfig
 from miniplm.evaluation.harness import build_task, quiet_harness
 from miniplm.evaluation.harness_model import HarnessModel
@@ -88,7 +88,7 @@ def _do_task(
         "model": scorer.fingerprint,
         "dtype": scorer.dtype,
         "max_length": model.limits.max_length,
-        **task_settings(config),
+        **answer_settings(config),
         "rows": source.fingerprint(config.num_fewshot),
     }
     if not follows_from(path, origin):
@@ -99,15 +99,6 @@ def _do_task(
     result = task_result(found, source.examples_from(config.num_fewshot))
     logger.info("%s", _sentence(result))
     return result, found
-
-
-def task_settings(config: EvaluationConfig) -> dict[str, Any]:
-    """What the answers to a task depend on, beside the model and the task's items."""
-    return {
-        "num_fewshot": config.num_fewshot,
-        "limit": config.tasks_limit,
-        "harness": harness_version(),
-    }
 
 
 def _sentence(result: TaskResult) -> str:

@@ -25,6 +25,7 @@ from miniplm.road.score_steps import (
 )
 from miniplm.road.step import HELD_OUT, Corpus, Step
 from miniplm.road.steps import Steps
+from miniplm.road.task_steps import add_task_steps
 from miniplm.road.tokenized import Tokenized
 from miniplm.training.config import TAUGHT
 
@@ -58,7 +59,7 @@ class Road:
         for name, student in recipe.students.items():
             self._models.add(name, self._add_student(name, student))
         evaluations = [self._add_evaluation(name) for name in self._models.names]
-        self._add_report(evaluations)
+        self._add_report([*evaluations, *add_task_steps(recipe, self._steps, self._models)])
 
     @property
     def steps(self) -> list[Step]:
