@@ -9,7 +9,7 @@ import numpy as np
 from conftest import WORDS
 from made_up_tokenizers import byte_level
 from miniplm.data.tokenizer import load_tokenizer
-from miniplm.evaluation.config import NINE
+from miniplm.evaluation.config import NINE, EvaluationConfig
 
 LABELS = "ABCDE"
 
@@ -119,6 +119,13 @@ def write_tasks(folder, tasks=NINE, **options):
         if task in ("arc_easy", "openbookqa"):
             write_task(folder, task, split="validation", **options)
     return folder
+
+
+def asked(tasks="all", rows=None, num_fewshot=0, limit=None):
+    """The config of tasks over some rows."""
+    return EvaluationConfig(
+        tasks=tasks, tasks_dir=rows and str(rows), num_fewshot=num_fewshot, tasks_limit=limit
+    )
 
 
 def tokenizer_for_tasks(folder):

@@ -185,7 +185,7 @@ for _kind, _summary in {
     "of rows that become too long here.",
     "capture": "Store the teacher's probabilities beside a corpus (sparse KD).",
     "train": "Train the students, and a teacher or reference that starts from scratch.",
-    "evaluate": "Measure all models on held-out text.",
+    "evaluate": "Measure all models on held-out text, and on tasks (evaluation.tasks).",
     "report": "Write the page about the run.",
 }.items():
     _stage_command(_kind, _summary)

@@ -25,7 +25,7 @@ class EvaluationConfig(Config):
         64, ge=1, description="held-out sequences behind the losses along the way"
     )
     tasks: list[TaskName] | Literal["all"] = Field(
-        [], description=f"tasks of lm-evaluation-harness: all, or some of {', '.join(NINE)}"
+        [], description="tasks of lm-evaluation-harness: all (nine), or names (docs/evaluation.md)"
     )
     tasks_dir: Annotated[str | None, NOT_FINGERPRINTED] = Field(
         None,
