@@ -103,7 +103,7 @@ def _do_task(
 
 def _sentence(result: TaskResult) -> str:
     error = "" if result.standard_error is None else f" ± {result.standard_error:.3f}"
-    cut = f"; {result.num_cut} prompts lost their beginning" if result.num_cut else ""
+    cut = f"; {result.num_cut} cut on the left to fit" if result.num_cut else ""
     return (
         f"{result.task}: {result.metric} {result.accuracy:.3f}{error}, chance {result.chance:.3f}, "
         f"{result.num_items} items{cut}"
