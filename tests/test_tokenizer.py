@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from conftest import tiny_model
 from miniplm.data.encoders import TokenizersEncoder
 from miniplm.data.tokenizer import (
     EOS_TOKEN,
@@ -142,3 +143,9 @@ def test_sentencepiece_pieces_give_exact_bytes(tmp_path):
     text = "the 🙂 the."
     (ids,) = encode_batch(tokenizer, [text])
     assert b"".join(token_bytes(tokenizer)[index] for index in ids) == text.encode()
+
+
+def test_a_model_without_a_tokenizer_has_none(tmp_path):
+    tiny_model("qwen2").save_pretrained(tmp_path)  # of which transformers makes an empty one
+    with pytest.raises(ModelError, match="it has no vocabulary"):
+        load_tokenizer(tmp_path)

@@ -189,7 +189,7 @@ for _kind, _summary in {
     "of rows that become too long here.",
     "capture": "Store the teacher's probabilities beside a corpus (sparse KD).",
     "train": "Train the students, and a teacher or reference that starts from scratch.",
-    "evaluate": "Measure all models on held-out text.",
+    "evaluate": "Measure all models on held-out text, and on tasks (evaluation.tasks).",
     "report": "Write the page about the run.",
 }.items():
     _stage_command(_kind, _summary)
@@ -361,23 +361,72 @@ def scaling(run_dirs: tuple[Path, ...], points: str, skip: float, **question: An
     print_scaling(run_dirs, ScalingQuestion(settings=settings, **question), _console())
 
 
+@main.command()
+@click.argument("models", nargs=-1, required=True)
+@click.option(
+    "--tasks",
+    help="Tasks of lm-evaluation-harness: all, or names with commas between them.",
+)
+@click.option(
+    "--tasks-dir", help="Folder of the tasks' items as JSON lines; default: those of the hub."
+)
+@click.option(
+    "--num-fewshot", default=0, show_default=True, help="Solved examples before each item."
+)
+@click.option("--limit", type=int, help="First items of each task; default: all.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="What the models compute in.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("measured"),
+    show_default=True,
+    help="Folder of the results: results.json, and a Parquet file of items per model and task.",
+)
+def measure(
+    models: tuple[str, ...],
+    tasks: str | None,
+    tasks_dir: str | None,
+    num_fewshot: int,
+    limit: int | None,
+    dtype: str,
+    out: Path,
+) -> None:
+    """Measure models side by side, without a recipe.
+
+    MODELS are hub names or folders. The same command again goes on where it was stopped.
+    """
+    from miniplm.evaluation.measure import measure_tasks, measured_models, tasks_config
+    from miniplm.evaluation.task_table import task_lines
+    from miniplm.runtime.lock import locked
+
+    if tasks is None:
+        raise click.UsageError("say what to measure, such as --tasks all")
+    config = tasks_config(tasks, tasks_dir, num_fewshot, limit, dtype)
+    with locked(out, "--out"):
+        results = measure_tasks(measured_models(models), config, out)
+    _print_lines("Tasks: accuracy in per cent, with its standard error", task_lines(results))
+    click.echo(f"\nresults: {out / 'results.json'}")
+
+
 def _run_and_show(recipe: Any) -> None:  # noqa: ANN401
     from miniplm.pipeline import run as run_road
 
     report = run_road(recipe)[-1]
     if rank() > 0:
         return
-    _print_models(report.facts["models"])
+    _print_lines("Models on held-out text (mean over domains)", report.facts["models"])
     for sentence in report.facts["verdict"]:
         click.echo(f"\n{sentence}")
     click.echo(f"\nreport: {Path(recipe.run_dir) / 'report' / 'index.html'}")
 
 
-def _print_models(lines: Sequence[Sequence[str]]) -> None:
-    _print_lines("Models on held-out text (mean over domains)", lines, num_names=2)
-
-
-def _print_lines(title: str, lines: Sequence[Sequence[str]], num_names: int) -> None:
+def _print_lines(title: str, lines: Sequence[Sequence[str]], num_names: int = 2) -> None:
     """A table of cells of text, the headings first; the first columns hold names."""
     table = Table(title=title, title_justify="left")
     for place, heading in enumerate(lines[0]):

@@ -27,7 +27,7 @@ FORMAT_VERSION = 2
 
 RECORDED_PACKAGES = (
     "miniplm", "torch", "transformers", "tokenizers", "gigatoken", "orjson", "accelerate", "numpy",
-    "pyarrow", "polars", "scikit-learn", "scipy", "rensa",
+    "pyarrow", "polars", "scikit-learn", "scipy", "rensa", "lm_eval",
 )  # fmt: skip
 
 

@@ -6,8 +6,6 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from miniplm.errors import ArtefactError, ConfigError, StageNotReadyError
 from miniplm.manifest import Manifest, Outcome, changed_fields, read_manifest, write_atomically
 from miniplm.preflight import preflight
@@ -15,6 +13,7 @@ from miniplm.recipe import Recipe
 from miniplm.recipe_text import recipe_yaml
 from miniplm.road.road import Road
 from miniplm.road.step import Step
+from miniplm.runtime.lock import locked
 from miniplm.runtime.log import logger
 from miniplm.runtime.team import Team
 from miniplm.stage_runner import run_stage
@@ -63,7 +62,7 @@ def run(recipe: Recipe, kinds: Sequence[str] = KINDS, only: str | None = None) -
     try:
         if not team.is_main:
             return [_help(step, team) for step in steps]
-        with _locked(road.run_dir):
+        with locked(road.run_dir, "run_dir"):
             _check_ready(steps)
             write_atomically(road.run_dir / RECIPE_NAME, recipe_yaml(recipe))
             return [_do(step, road, team) for step in steps]
@@ -162,18 +161,3 @@ def _duration(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:.1f} s"
     return f"{int(seconds // 60)} min {int(seconds % 60)} s"
-
-
-@contextlib.contextmanager
-def _locked(run_dir: Path) -> Iterator[None]:
-    try:
-        run_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArtefactError(f"run_dir {run_dir}: cannot be made ({error.strerror})") from error
-    try:
-        with FileLock(run_dir / ".lock", timeout=0):
-            yield
-    except Timeout:
-        raise ArtefactError(
-            f"another miniplm is at work in {run_dir}. Wait for it, or choose another run_dir."
-        ) from None

@@ -7,6 +7,7 @@ from pathlib import Path
 from miniplm.data.documents import corpus_fingerprint
 from miniplm.data.tokenizer import TokenizerConfig
 from miniplm.errors import ConfigError, MiniPLMError
+from miniplm.evaluation.asked_tasks import check_tasks
 from miniplm.generation.config import num_new_tokens
 from miniplm.model import ModelConfig, model_config, released_config
 from miniplm.model_checks import check_shape
@@ -46,6 +47,7 @@ def preflight(recipe: Recipe) -> None:
         wanted = (generation.prompt_tokens, generation.new_tokens, recipe.packing.max_length)
         _try(faults, "", partial(num_new_tokens, *wanted, f"generations.{name}"))
     _try_tokenizers(faults, recipe)
+    _try_tasks(faults, recipe)
     if faults:
         raise ConfigError("the recipe", list(dict.fromkeys(faults)))
 
@@ -61,6 +63,16 @@ def _try_tokenizers(faults: list[str], recipe: Recipe) -> None:
         for tokenizer in (recipe.tokenizer, retokenization.tokenizer):
             if tokenizer.name:
                 _try(faults, place, partial(_check_bytes, tokenizer))
+
+
+def _try_tasks(faults: list[str], recipe: Recipe) -> None:
+    """Tasks are asked in each model's own tokens; those of models trained here are there then."""
+    if not recipe.evaluation.tasks:
+        return
+    _try(faults, "evaluation.tasks", partial(check_tasks, recipe.evaluation))
+    for role in ("teacher", "reference"):
+        if not getattr(recipe, role).from_scratch:
+            _try(faults, f"{role}, for tasks", partial(_check_own_tokenizer, getattr(recipe, role)))
 
 
 def _trainings(recipe: Recipe) -> dict[str, TrainingConfig]:

@@ -69,7 +69,8 @@ def load_tokenizer(
     """Load a tokenizer from the hub or a folder.
 
     Raises:
-        ModelError: It cannot be loaded, is not backed by `tokenizers`, or has no end-of-text token.
+        ModelError: It cannot be loaded, is not backed by `tokenizers`, or has no vocabulary or no
+            end-of-text token.
     """
     from transformers import AutoTokenizer
 
@@ -88,6 +89,12 @@ def load_tokenizer(
         raise ModelError(
             f"the tokenizer {str(name)!r} has no tokenizer.json that the `tokenizers` library "
             "reads. Convert it first (AutoTokenizer.from_pretrained(...).save_pretrained(folder))."
+        )
+    if not tokenizer("a", add_special_tokens=False)["input_ids"]:
+        # transformers makes an empty one of some families where there are no files
+        raise ModelError(
+            f"cannot load the tokenizer {str(name)!r}: it has no vocabulary. Expected the name of "
+            "a hub repository or a folder with tokenizer.json."
         )
     if tokenizer.eos_token_id is None and EOS_TOKEN in tokenizer.get_vocab():
         tokenizer.eos_token = EOS_TOKEN

@@ -11,11 +11,12 @@ from miniplm.planning.forward import capture_cost, evaluation_cost, generate_cos
 from miniplm.planning.remarks import training_remarks
 from miniplm.planning.scoring import diagnosis_cost, scoring_cost
 from miniplm.planning.selection import description_cost, export_cost, selection_cost
+from miniplm.planning.tasks import tasks_cost
 from miniplm.planning.text import retokenization_cost, retokenized_held_out_cost, tokenize_cost
 from miniplm.planning.training import training_cost
 from miniplm.recipe import Recipe
 from miniplm.road.road import Road
-from miniplm.road.step import HELD_OUT, Step
+from miniplm.road.step import HELD_OUT, TASKS, Step
 from miniplm.runtime.memory import resident_bytes
 
 _STAGE_SECONDS = 0.5
@@ -37,8 +38,9 @@ _COSTS: Mapping[str, Callable[[Basis, str], Cost]] = {
     "retokenize": retokenization_cost,
     HELD_OUT: retokenized_held_out_cost,
     "capture": capture_cost,
+    TASKS: tasks_cost,
 }
-"""By the kind of a step, of its instance; of the held-out text by the first part of its name."""
+"""By the first part of a step's name, or else by its kind, of its instance."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,8 @@ def _remarked(recipe: Recipe) -> tuple[str, ...]:
 
 
 def _plan_step(basis: Basis, step: Step) -> StepPlan:
-    kind = HELD_OUT if step.name.startswith(f"{HELD_OUT}/") else step.kind
+    first = step.name.partition("/")[0]
+    kind = first if first in _COSTS else step.kind
     cost = _COSTS[kind](basis, step.instance) if kind in _COSTS else Cost()
     manifest = read_manifest(step.folder) if step.is_complete else None
     load = cost.load() if manifest is None else Load()

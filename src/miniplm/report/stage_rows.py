@@ -11,6 +11,7 @@ _SHARES = {
     "capture": "capturing",
     "generate": "generating",
     "evaluate": "evaluation",
+    "tasks": "evaluation",
 }
 """What the FLOPs of a stage are shown under; training goes by the model's role."""
 
@@ -43,6 +44,8 @@ def _summary(manifest: Manifest) -> str:
         return f"kept {counts['kept']:,} of {counts['sequences']:,} sequences"
     if kind == "study":
         return f"{counts['students']:,} students"
+    if kind == "tasks":
+        return f"{counts['items']:,} items of {counts['tasks']} tasks"
     return f"{counts['sequences']:,} sequences"
 
 

@@ -1,5 +1,6 @@
 """The models of a recipe: which step makes them, what tells them apart, how they are loaded."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from miniplm.road.step import Step
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from miniplm.scoring.reencoding import OwnTokens
     from miniplm.scoring.scoring_model import ScoringModel
@@ -70,8 +71,34 @@ class Models:
             model = load_model(step.folder / MODEL_FOLDER, dtype=dtype)
             return ScoringModel(place(model), name, step.spec.fingerprint, dtype)
         config: ScorerConfig = getattr(self._recipe, name)
-        assert config.name is not None
         self._check_tokenizer(name, config)
+        scorer = self._released(config, dtype)
+        if config.tokenizer == "run":
+            return scorer
+        return replace(scorer, own=self._own_tokens(config, scorer.model))
+
+    def load_with_tokenizer(
+        self, name: str, dtype: Dtype
+    ) -> "tuple[ScoringModel, PreTrainedTokenizerBase]":
+        """A model on its device with its own tokenizer, whatever that of the run is.
+
+        Raises:
+            ModelError: One of them cannot be read.
+        """
+        from miniplm.data.tokenizer import load_configured_tokenizer, load_tokenizer
+        from miniplm.training.student import MODEL_FOLDER
+
+        step = self._trained[name]
+        if step:
+            return self.load(name, dtype), load_tokenizer(step.folder / MODEL_FOLDER)
+        config: ScorerConfig = getattr(self._recipe, name)
+        return self._released(config, dtype), load_configured_tokenizer(config)
+
+    def _released(self, config: ScorerConfig, dtype: Dtype) -> "ScoringModel":
+        from miniplm.runtime.devices import place
+        from miniplm.scoring.scoring_model import ScoringModel
+
+        assert config.name is not None
         model = load_model(
             config.name,
             dtype=dtype,
@@ -79,8 +106,7 @@ class Models:
             trust_remote_code=config.trust_remote_code,
             device_map="auto" if self._recipe.scoring.placement == "spread" else None,
         )
-        own = self._own_tokens(config, model) if config.tokenizer == "own" else None
-        return ScoringModel(place(model), config.name, config.origin_fingerprint, dtype, own)
+        return ScoringModel(place(model), config.name, config.origin_fingerprint, dtype)
 
     def _check_tokenizer(self, name: str, config: ScorerConfig) -> None:
         from miniplm.data.tokenizer import check_same_tokenizer, load_tokenizer

@@ -27,6 +27,7 @@ from miniplm.road.score_steps import (
 from miniplm.road.step import HELD_OUT, Corpus, Step
 from miniplm.road.steps import Steps
 from miniplm.road.study import DIAGNOSE, STUDY, add_diagnosis, add_study
+from miniplm.road.task_steps import add_task_steps
 from miniplm.road.tokenized import Tokenized
 from miniplm.training.config import TAUGHT
 
@@ -70,7 +71,8 @@ class Road:
             evaluations[name] = self._add_evaluation(name)
         if self._diagnosis is not None:
             add_study(recipe, self._steps, self._diagnosis, evaluations)
-        self._add_report(list(evaluations.values()))
+        tasks = add_task_steps(recipe, self._steps, self._models)
+        self._add_report([*evaluations.values(), *tasks])
 
     @property
     def steps(self) -> list[Step]:
@@ -280,7 +282,8 @@ class Road:
         return self._steps.add(
             f"evaluate/{name}",
             {
-                **evaluation.fingerprinted(),
+                "dtype": evaluation.dtype,
+                "set_apart": evaluation.set_apart,
                 "format": EVALUATION_FORMAT,
                 **self._models.identity(name),
             },
