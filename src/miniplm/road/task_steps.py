@@ -12,7 +12,7 @@ from miniplm.road.steps import Steps
 
 
 def add_task_steps(recipe: Recipe, steps: Steps, models: Models) -> list[Step]:
-    """A step for each model that is compared, `tasks/<model>`; none where no tasks are asked for."""
+    """A step for each compared model, `tasks/<model>`; none where no tasks are asked for."""
     if not recipe.evaluation.tasks:
         return []
     compared = [name for name in models.names if name not in recipe.held_apart]
