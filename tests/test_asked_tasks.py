@@ -10,8 +10,6 @@ from miniplm.evaluation.asked_tasks import asked_tasks, check_tasks
 from miniplm.evaluation.harness import build_task, quiet_harness
 from miniplm.evaluation.task_files import TaskSource
 
-MAX_LENGTH = 96
-
 
 def faults(config):
     with pytest.raises(ConfigError) as error:

@@ -10,8 +10,6 @@ from miniplm.evaluation import continuations
 from miniplm.evaluation.continuation_windows import windows_of
 from miniplm.evaluation.continuations import Limits, answers
 
-MAX_LENGTH = 96
-
 
 def by_logits(model, context, continuation):
     ids = torch.tensor([[*context, *continuation]])
@@ -56,6 +54,18 @@ def test_a_greedy_continuation_is_known():
 
 def len_of(_):
     """Progress, not looked at."""
+
+
+def test_bfloat16_logits_are_not_rounded_again():
+    model = tiny_model("llama").bfloat16()
+    context, continuation = random_pairs(1)[0]
+    ids = torch.tensor([[*context, *continuation]])
+    with torch.no_grad():
+        log_probs_TV = model(ids[:, :-1]).logits[0].float().log_softmax(dim=-1)
+    targets_N = ids[0, len(context) :, None]
+    expected = log_probs_TV[len(context) - 1 :].gather(1, targets_N).sum().item()
+    (found,) = answers(model, [(context, continuation)], Limits(64, 100), len_of)
+    assert found.log_prob == pytest.approx(expected, abs=1e-4)
 
 
 def test_what_does_not_fit_is_cut_on_the_left():

@@ -7,8 +7,6 @@ from miniplm.evaluation.task_results import TaskResult, task_result, task_result
 from miniplm.evaluation.task_table import task_lines
 from miniplm.evaluation.task_tables import ITEM_SCHEMA
 
-MAX_LENGTH = 96
-
 
 def frame(**columns):
     defaults = {

@@ -39,6 +39,8 @@ _PUBLIC = {
     "capture_shards": "miniplm.scoring.capture",
     "train_model": "miniplm.training.student",
     "evaluate_model": "miniplm.evaluation.held_out",
+    "evaluate_tasks": "miniplm.evaluation.tasks",
+    "read_task_results": "miniplm.evaluation.task_results",
     "write_report": "miniplm.report.collect",
     "MiniPLMError": "miniplm.errors",
 }

@@ -401,7 +401,8 @@ def measure(
 
     MODELS are hub names or folders. The same command again goes on where it was stopped.
     """
-    from miniplm.evaluation.measure import measure_tasks, measured_models, tasks_config
+    from miniplm.evaluation.measure import measure_tasks, tasks_config
+    from miniplm.evaluation.measured_models import measured_models
     from miniplm.evaluation.task_table import task_lines
     from miniplm.runtime.lock import locked
 

@@ -105,7 +105,7 @@ def _window_answers(
     todo = sorted(dict.fromkeys(windows), key=lambda window: -len(window.ids))
     found: dict[Window, tuple[float, bool]] = {}
     batch_tokens = limits.batch_tokens
-    while len(found) < len(todo):
+    while True:
         try:
             for batch in batches(todo[len(found) :], batch_tokens):
                 found |= _batch_answers(model, batch)
@@ -117,9 +117,11 @@ def _window_answers(
                     f"the device has no memory for a single item of {longest} tokens beside the "
                     "model. Use a larger device."
                 ) from error
-            batch_tokens //= 2
-            logger.warning("out of memory; going on with batches of %d", batch_tokens)
-            torch.cuda.empty_cache()
+        else:
+            break
+        batch_tokens //= 2  # outside of the handler, whose error holds on to the batch
+        logger.warning("out of memory; going on with batches of %d", batch_tokens)
+        torch.cuda.empty_cache()
     return found
 
 

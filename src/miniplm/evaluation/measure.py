@@ -14,13 +14,11 @@ from miniplm.config import validate
 from miniplm.errors import ArtefactError
 from miniplm.evaluation.asked_tasks import check_tasks, item_fingerprints, step_settings
 from miniplm.evaluation.config import EvaluationConfig
-from miniplm.evaluation.measured_models import MeasuredModel, measured_models
+from miniplm.evaluation.measured_models import MeasuredModel
 from miniplm.evaluation.task_results import FACT, TaskResults, read_task_results
 from miniplm.manifest import Outcome, StageSpec, write_json
 from miniplm.runtime.log import logger
 from miniplm.stage_runner import run_stage
-
-__all__ = ["add_results", "measure_tasks", "measured_models", "tasks_config"]
 
 RESULTS_NAME = "results.json"
 _SUPERSEDED = "superseded"

@@ -40,7 +40,7 @@ class MeasuredModel:
 
         Example:
             >>> MeasuredModel("runs/a/train/plain/model").folder_name
-            'runs-a-train-plain-model-9e9d4f'
+            'runs-a-train-plain-model-373060'
         """
         words = _NO_FOLDER_NAME.sub("-", self.name).strip("-.")[-_LONGEST_FOLDER:]
         return f"{words}-{fingerprint(self.name)[:6]}"

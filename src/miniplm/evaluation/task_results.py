@@ -124,8 +124,8 @@ def standard_error(values: Sequence[float]) -> float | None:
     """Of the mean: the sample's standard deviation over the root of its size; None of one value.
 
     Example:
-        >>> standard_error([0.0, 1.0, 1.0, 0.0, 1.0])
-        0.2449489742783178
+        >>> round(standard_error([0.0, 1.0, 1.0, 0.0, 1.0]), 6)
+        0.244949
     """
     if len(values) < 2:
         return None
