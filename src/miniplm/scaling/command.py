@@ -81,7 +81,7 @@ def print_scaling(run_dirs: Sequence[Path], question: ScalingQuestion, console: 
     findings = find_scaling(run_dirs, question)
     content = asdict(findings)
     if question.out is not None:
-        write_json(question.out, content)
+        _write(question.out, content)
     if question.as_json:
         console.out(json.dumps(content, indent=2, ensure_ascii=False), highlight=False)
         return
@@ -91,6 +91,13 @@ def print_scaling(run_dirs: Sequence[Path], question: ScalingQuestion, console: 
     _print_lines([f"caution: {sentence}" for sentence in findings.cautions], console)
     if question.out is not None:
         _print_lines([f"wrote {question.out}"], console)
+
+
+def _write(path: Path, content: object) -> None:
+    try:
+        write_json(path, content)
+    except OSError as error:
+        raise ConfigError("--out", [f"{path} cannot be written ({error.strerror})"]) from None
 
 
 def _print_lines(lines: Iterable[str], console: Console) -> None:
