@@ -148,7 +148,8 @@ def test_wrong_patterns_are_told(run_dir, methods, message):
     ("question", "message"),
     [
         ({"baseline": "other"}, "no method 'other'; there are plain, better"),
-        ({"loss": "perplexity"}, "no 'perplexity'; choose held_out_loss, bits_per_byte or"),
+        ({"loss": "perplexity"}, "no 'perplexity'; choose held_out_loss, bits_per_byte, or"),
+        ({"loss": "bits_per_byte:a,^"}, "choose held_out_loss"),
         ({"loss": "bits_per_byte:"}, "choose held_out_loss"),
         ({"budgets": [0.0]}, "takes a number of tokens"),
         ({"budgets": [float("inf")]}, "takes a number of tokens"),
@@ -162,7 +163,9 @@ def test_wrong_questions_are_told(run_dir, question, message):
 def test_bits_per_byte_are_read_where_they_are_logged(run_dir):
     mean = read_curves([run_dir], LossKind("bits_per_byte")).curves[0]
     news = read_curves([run_dir], LossKind("bits_per_byte:news")).curves[0]
+    others = read_curves([run_dir], LossKind("bits_per_byte:^l*")).curves[0]
     plain = read_curves([run_dir], LossKind()).curves[0]
+    assert others.points == news.points
     assert mean.points[-1].loss == pytest.approx(plain.points[-1].loss * 3 / 8)
     assert news.points[-1].loss == pytest.approx(plain.points[-1].loss / 4)
     with pytest.raises(StageNotReadyError, match="Use --loss held_out_loss"):
@@ -213,6 +216,14 @@ def test_different_tokenizers_compare_in_bits_per_byte_only(run_dir):
     found = find(run_dir, loss="bits_per_byte")
     assert found.unit == "bits per byte, mean of domains"
     assert any("made apart" in caution for caution in found.cautions)
+
+
+def test_means_over_other_domains_do_not_compare(run_dir):
+    path = run_dir / "train" / "better" / "metrics.jsonl"
+    path.write_text(path.read_text().replace('"news"', '"songs"'))
+    with pytest.raises(ConfigError, match=r"not both have news, songs\), and means"):
+        find(run_dir, loss="bits_per_byte")
+    assert find(run_dir, loss="bits_per_byte:law").unit == "bits per byte, mean of domains (law)"
 
 
 def test_another_text_or_another_sample_does_not_compare(run_dir, second):
