@@ -1,6 +1,7 @@
 """Laws that are fitted to curves, against those of the paper that the points come from."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,12 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from made_up_curves import PAPER_FLOPS_1T, PAPER_LAWS, law_of, made_up_curve
+from miniplm.model import model_config
+from miniplm.model_size import model_size
+from miniplm.presets import preset
+from miniplm.scaling.compute import six_nd, training_flops
 from miniplm.scaling.fits import compute_points, fit_curves
-from miniplm.scaling.power_law import EXPONENT_BOUNDS, PowerLaw, fit_power_law
+from miniplm.scaling.law import PowerLaw
+from miniplm.scaling.power_law import EXPONENT_BOUNDS, fit_power_law
 from miniplm.scaling.reliability import fit_refusals, width_refusal
 from miniplm.scaling.resampling import Interval, Points, resamples
 from miniplm.scaling.series import FitSettings, all_series, joint_fits
 
+DOCUMENT = Path(__file__).resolve().parents[1] / "docs" / "scaling.md"
 PAPER = pytest.mark.parametrize(("size", "method"), list(PAPER_LAWS))
 
 
@@ -284,3 +291,18 @@ def test_ends_of_runs_give_the_law_that_curves_on_the_way_hide():
     (left,) = all_series({"plain": unfinished}, FitSettings(ends_only=True, resamples=20))
     assert left.fit is None
     assert left.refusals == ("1 points; a law of 3 constants needs 6",)
+
+
+@pytest.mark.parametrize(
+    ("name", "ours", "six"),
+    [("200m", 1.33e21, 1.22e21), ("500m", 3.09e21, 2.78e21), ("1.2b", 6.02e21, 6.96e21)],
+)
+def test_compute_of_a_trillion_tokens_is_that_of_the_document(name, ours, six):
+    student = preset("paper").students[f"plain-{name}"]
+    size = model_size(model_config(student, 151_936, 1024), 1024)
+    assert training_flops(size, 1e12) == pytest.approx(ours, rel=0.004)
+    assert six_nd(size.num_params, 1e12) == pytest.approx(six, rel=0.004)
+    printed = PAPER_FLOPS_1T[name.upper()]
+    (row,) = [line for line in DOCUMENT.read_text().splitlines() if f"| {name.upper()} |" in line]
+    cells = [float(cell) for cell in row.strip("| ").split("|")[1:]]
+    assert cells == [printed / 1e21, ours / 1e21, six / 1e21]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_ind
 
 from made_up_curves import PAPER_LAWS, cosine, law_of, made_up_curve
+from miniplm.errors import ConfigError
 from miniplm.scaling.curves import LossCurve, compute_at_loss
 from miniplm.scaling.findings import scaling_findings
 from miniplm.scaling.held_out_values import LossKind
@@ -273,6 +274,12 @@ def test_students_of_unfinished_runs_join_those_of_their_cost():
     (series,) = all_series({"plain": curves}, QUICK)
     assert series.num_params == 100
     assert len(series.curves) == 2
+
+
+def test_students_of_one_method_and_size_cost_the_same():
+    curves = [made_up_curve(steep), made_up_curve(steep, per_token=700.0)]
+    with pytest.raises(ConfigError, match="'plain' with 100 parameters train at 600 and 700 FLOPs"):
+        all_series({"plain": curves}, QUICK)
 
 
 def test_the_warm_up_and_the_first_part_are_not_fitted_to():

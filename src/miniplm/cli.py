@@ -321,7 +321,8 @@ def inspect_scores(recipe_or_run_dir: Path, **question: Any) -> None:  # noqa: A
     "--loss",
     default="held_out_loss",
     show_default=True,
-    help="held_out_loss (nats per token), bits_per_byte (mean of domains), bits_per_byte:DOMAIN.",
+    help="held_out_loss (nats per token), bits_per_byte (mean of domains), or of some domains: "
+    "bits_per_byte:law,news or bits_per_byte:^noise-*.",
 )
 @click.option("--baseline", help="Method that others are compared with (default: the first).")
 @click.option(

@@ -10,12 +10,13 @@ from rich.console import Console
 
 from miniplm.errors import ConfigError
 from miniplm.manifest import write_json
+from miniplm.scaling.comparable import check_comparable
 from miniplm.scaling.content import ScalingFindings
 from miniplm.scaling.findings import scaling_findings
 from miniplm.scaling.held_out_values import HELD_OUT_LOSS, LossKind
 from miniplm.scaling.methods import curves_by_method, parse_methods
 from miniplm.scaling.printing import refusal_lines, tables
-from miniplm.scaling.read_curves import check_comparable, read_curves
+from miniplm.scaling.read_curves import read_curves
 from miniplm.scaling.series import FitSettings
 
 
@@ -61,7 +62,8 @@ def find_scaling(run_dirs: Sequence[Path], question: ScalingQuestion) -> Scaling
             "--baseline", [f"there is no method {question.baseline!r}; there are {names}"]
         )
     compared = {curve for curves in methods.values() for curve in curves}
-    cautions = check_comparable(found, compared, kind)
+    students = [student for student in found.students if student.curve in compared]
+    cautions = check_comparable(students, kind)
     findings = scaling_findings(
         methods,
         kind,
@@ -81,7 +83,7 @@ def print_scaling(run_dirs: Sequence[Path], question: ScalingQuestion, console: 
     findings = find_scaling(run_dirs, question)
     content = asdict(findings)
     if question.out is not None:
-        write_json(question.out, content)
+        _write(question.out, content)
     if question.as_json:
         console.out(json.dumps(content, indent=2, ensure_ascii=False), highlight=False)
         return
@@ -91,6 +93,13 @@ def print_scaling(run_dirs: Sequence[Path], question: ScalingQuestion, console: 
     _print_lines([f"caution: {sentence}" for sentence in findings.cautions], console)
     if question.out is not None:
         _print_lines([f"wrote {question.out}"], console)
+
+
+def _write(path: Path, content: object) -> None:
+    try:
+        write_json(path, content)
+    except OSError as error:
+        raise ConfigError("--out", [f"{path} cannot be written ({error.strerror})"]) from None
 
 
 def _print_lines(lines: Iterable[str], console: Console) -> None:

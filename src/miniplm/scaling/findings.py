@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 import numpy as np
 
+from miniplm.scaling.cautions import reading_cautions, series_cautions
 from miniplm.scaling.content import (
     BandPoint,
     Constant,
@@ -45,6 +46,9 @@ def scaling_findings(
         budgets: In tokens that the baseline is trained on; the methods of a size all get its
             training compute.
         settings: How laws are fitted.
+
+    Raises:
+        ConfigError: Students of one method and size cost differently.
     """
     settings = settings or FitSettings()
     chosen = baseline or next(iter(methods))
@@ -52,23 +56,30 @@ def scaling_findings(
     series = all_series(in_order, settings)
     base = {each.num_params: each for each in series if each.method == chosen}
     others = [each for each in series if each.method != chosen]
-    extrapolated = {id(each): _extrapolations(each, base, budgets) for each in series}
+    told = [_extrapolations(each, base, budgets) for each in series]
+    targets = {
+        each.num_params: own
+        for each, own in zip(series, told, strict=True)
+        if each.method == chosen
+    }
     measured = [_measured(each, base, chosen) for each in others]
     return ScalingFindings(
         loss=kind.name,
         unit=kind.unit,
         level=LEVEL,
         baseline=chosen if others else None,
-        series=tuple(_series_content(each, extrapolated[id(each)], settings) for each in series),
+        series=tuple(
+            _series_content(each, own, settings) for each, own in zip(series, told, strict=True)
+        ),
         joint=tuple(_joint_content(each, budgets) for each in joint_fits(series, settings)),
         measured=tuple(measured),
         fitted=tuple(
             saving
             for each, read in zip(others, measured, strict=True)
-            if (of_size := base.get(each.num_params))
-            for saving in _fitted(each, of_size, read, extrapolated[id(of_size)])
+            if each.num_params in base
+            for saving in _fitted(each, base[each.num_params], read, targets[each.num_params])
         ),
-        cautions=(*_cautions(series, settings), *_reading_cautions(measured)),
+        cautions=(*series_cautions(series, settings), *reading_cautions(measured)),
     )
 
 
@@ -175,36 +186,3 @@ def _band(
     for flops in np.geomspace(begin, end, _BAND_POINTS).tolist():
         found = fit.interval(lambda law, at=flops: law.loss(at))  # type: ignore[misc]
         yield BandPoint(flops, fit.law.loss(flops), found, flops <= fit.last_flops)
-
-
-def _cautions(series: Sequence[Series], settings: FitSettings) -> Iterator[str]:
-    """What to know of all figures."""
-    curves = [curve for each in series for curve in each.curves]
-    if any(len(each.curves) == 1 for each in series):
-        yield (
-            "Where a method has one curve only, intervals do not hold what another seed would have "
-            "given, and a saving that was read off has none."
-        )
-    if not settings.ends_only and any(curve.falls for curve in curves):
-        yield (
-            "Learning rates fall along these curves: before its end a curve is higher than a run "
-            "that was to end there, so a law through its points is not the law of such runs. Fit "
-            "to the ends of runs of several budgets (--points ends) to be rid of that."
-        )
-    if unfinished := [curve.student for curve in curves if not curve.finished]:
-        yield f"Not trained to the end yet: {', '.join(dict.fromkeys(unfinished))}."
-
-
-def _reading_cautions(measured: Iterable[MeasuredSaving]) -> Iterator[str]:
-    readings = {saving.reading for saving in measured if saving.compute}
-    if readings & {"at least", "at most"}:
-        yield (
-            "Where a saving is at least or at most so, the curve that got to the loss first had "
-            "not let its learning rate fall yet; a run that was to end there would have needed "
-            "less, so the difference is understated."
-        )
-    if "unknown" in readings:
-        yield (
-            "Where neither curve had let its learning rate fall at the loss that they share, the "
-            "saving may be off either way."
-        )

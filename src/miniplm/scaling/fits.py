@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from miniplm.scaling.curves import CurvePoint, LossCurve, decades
-from miniplm.scaling.power_law import PowerLaw, fit_power_law
+from miniplm.scaling.law import PowerLaw
+from miniplm.scaling.power_law import fit_power_law
 from miniplm.scaling.resampling import Interval, Points, interval, joined, resamples
 
 SKIP = 0.05

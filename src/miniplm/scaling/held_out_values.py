@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 from miniplm.errors import ConfigError
@@ -11,6 +12,7 @@ HELD_OUT_LOSS = "held_out_loss"
 BITS_PER_BYTE = "bits_per_byte"
 _DOMAINS = "held_out"
 """Of a line: bits per byte by domain."""
+_NOT = "^"
 
 
 @dataclass(frozen=True)
@@ -18,7 +20,8 @@ class LossKind:
     """What curves are drawn of.
 
     Args:
-        name: `held_out_loss`, `bits_per_byte` (a mean over domains), or `bits_per_byte:DOMAIN`.
+        name: `held_out_loss`, `bits_per_byte` (a mean over domains), or the same over some domains:
+            `bits_per_byte:PATTERN,PATTERN`, where a pattern that begins with `^` leaves out.
 
     Raises:
         ConfigError: There is no such kind.
@@ -27,20 +30,17 @@ class LossKind:
     name: str = HELD_OUT_LOSS
 
     def __post_init__(self) -> None:
-        kind = self.name.partition(":")[0]
-        if self.name != HELD_OUT_LOSS and (kind != BITS_PER_BYTE or self.name.endswith(":")):
+        kind, _, patterns = self.name.partition(":")
+        empty = ":" in self.name and not all(each.strip(_NOT) for each in patterns.split(","))
+        if self.name != HELD_OUT_LOSS and (kind != BITS_PER_BYTE or empty):
             raise ConfigError(
                 "--loss",
                 [
-                    f"there is no {self.name!r}; choose {HELD_OUT_LOSS}, {BITS_PER_BYTE} or "
-                    f"{BITS_PER_BYTE}:DOMAIN"
+                    f"there is no {self.name!r}; choose {HELD_OUT_LOSS}, {BITS_PER_BYTE}, or "
+                    f"{BITS_PER_BYTE}:PATTERN,PATTERN of domains, such as "
+                    f"{BITS_PER_BYTE}:{_NOT}noise-*"
                 ],
             )
-
-    @property
-    def domain(self) -> str | None:
-        """The one that is looked at; None where it is all of them."""
-        return self.name.partition(":")[2] or None
 
     @property
     def is_per_token(self) -> bool:
@@ -52,7 +52,28 @@ class LossKind:
         """In words."""
         if self.is_per_token:
             return "nats per token"
-        return f"bits per byte, {self.domain or 'mean of domains'}"
+        patterns = self.name.partition(":")[2]
+        return f"bits per byte, mean of domains{f' ({patterns})' if patterns else ''}"
+
+    def domains(self, line: Mapping[str, Any]) -> list[str]:
+        """Those of a line that are looked at; none for losses per token.
+
+        Example:
+            >>> line = {"held_out": {"law": 1.0, "news": 2.0, "noise-hex": 6.0}}
+            >>> LossKind("bits_per_byte:^noise-*").domains(line)
+            ['law', 'news']
+        """
+        if self.is_per_token:
+            return []
+        patterns = [each for each in self.name.partition(":")[2].split(",") if each]
+        wanted = [each for each in patterns if not each.startswith(_NOT)] or ["*"]
+        unwanted = [each.removeprefix(_NOT) for each in patterns if each.startswith(_NOT)]
+        return [
+            domain
+            for domain in line.get(_DOMAINS) or {}
+            if any(fnmatchcase(domain, each) for each in wanted)
+            and not any(fnmatchcase(domain, each) for each in unwanted)
+        ]
 
     def value(self, line: Mapping[str, Any]) -> float | None:
         """What a line says of it; None where it says nothing or what it says is not finite.
@@ -66,8 +87,6 @@ class LossKind:
         if self.is_per_token:
             found = line.get(HELD_OUT_LOSS)
         else:
-            by_domain = line.get(_DOMAINS) or {}
-            chosen = by_domain.values() if self.domain is None else [by_domain.get(self.domain)]
-            values = [each for each in chosen if each is not None]
+            values = [line[_DOMAINS][domain] for domain in self.domains(line)]
             found = sum(values) / len(values) if values else None
         return float(found) if found is not None and math.isfinite(found) else None

@@ -82,9 +82,9 @@ def _made_by(run_dir: Path, fingerprint: str) -> Path:
 
 def _reads_another_tokenizer(run_dir: Path, student: str) -> bool:
     recipe = used_recipe(run_dir)
-    corpus = recipe.get("students", {}).get(student, {}).get("corpus") or ()
+    corpus = (recipe.get("students") or {}).get(student, {}).get("corpus") or ()
     corpora = [corpus] if isinstance(corpus, str) else list(corpus)
-    return any(each in recipe.get("retokenizations", {}) for each in corpora)
+    return any(each in (recipe.get("retokenizations") or {}) for each in corpora)
 
 
 def used_recipe(run_dir: Path) -> Mapping[str, Any]:

@@ -18,7 +18,7 @@ def parse_methods(options: Sequence[str]) -> list[tuple[str, str]]:
         [('plain', 'plain-*')]
     """
     faults = [
-        f"takes NAME=GLOB, such as plain='plain-*'; given: {option!r}"
+        f"takes NAME=GLOB, such as 'plain=plain-*'; given: {option!r}"
         for option in options
         if not all(option.partition("=")[::2])
     ]

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from rich.table import Table
 
 from miniplm.scaling.content import (
-    Constant,
     Extrapolation,
     Factor,
     FittedSaving,
@@ -14,7 +13,7 @@ from miniplm.scaling.content import (
     SeriesContent,
 )
 from miniplm.scaling.fits import CONSTANTS
-from miniplm.scaling.resampling import Interval
+from miniplm.scaling.words import constant_text, count, factor_text, interval_text, series_name
 
 _READINGS = {
     "about": "as read",
@@ -22,29 +21,6 @@ _READINGS = {
     "at most": "at most so",
     "unknown": "neither way",
 }
-
-
-def series_name(method: str, num_params: int | None) -> str:
-    """A method and a size.
-
-    Example:
-        >>> series_name("plain", 154_128)
-        'plain, 154k'
-    """
-    return method if num_params is None else f"{method}, {count(num_params)}"
-
-
-def count(value: float) -> str:
-    """A number of parameters or tokens, in three digits.
-
-    Example:
-        >>> [count(value) for value in (980, 154_128, 1e12)]
-        ['980', '154k', '1T']
-    """
-    for limit, suffix in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
-        if value >= limit:
-            return f"{value / limit:.3g}{suffix}"
-    return f"{value:.3g}"
 
 
 def tables(findings: ScalingFindings) -> list[Table]:
@@ -129,21 +105,11 @@ def _law_cells(series: SeriesContent) -> list[str]:
         str(fit.num_curves),
         str(fit.num_points),
         f"{fit.decades:.2f}",
-        *map(_constant, fit.constants),
+        *map(constant_text, fit.constants),
         f"{fit.deviation:.2%}",
         f"{fit.r2:.4f}",
         "" if fit.miss is None else f"{fit.miss:+.1%}",
     ]
-
-
-def _constant(constant: Constant) -> str:
-    if constant.name in ("A", "B"):
-        return f"{constant.value:.1e} {_interval(constant.interval, '.0e')}"
-    return f"{constant.value:.3f} {_interval(constant.interval, '.3f')}"
-
-
-def _interval(found: Interval | None, form: str) -> str:
-    return f"[{found.low:{form}}, {found.high:{form}}]" if found else ""
 
 
 def _extrapolation_table(findings: ScalingFindings) -> Table:
@@ -154,7 +120,7 @@ def _extrapolation_table(findings: ScalingFindings) -> Table:
     for law, method, extrapolations in laws:
         for each in extrapolations:
             if each.loss is not None:
-                loss = f"{each.loss:.3f} {_interval(each.interval, '.3f')}"
+                loss = f"{each.loss:.3f} {interval_text(each.interval, '.3f')}"
                 name = series_name(method, each.num_params)
                 table.add_row(name, law, count(each.num_tokens), f"{each.flops:.3g}", loss)
     return table
@@ -183,11 +149,14 @@ def _saving_cells(
     name = series_name(saving.method, saving.num_params)
     ours, theirs = saving.num_curves
     reading = _READINGS[saving.reading]
-    return name, reading, f"{ours} / {theirs}", f"{loss:.3f}", _factor(compute), _factor(data)
-
-
-def _factor(factor: Factor) -> str:
-    return f"{factor.value:.2f} {_interval(factor.interval, '.2f')}".rstrip()
+    return (
+        name,
+        reading,
+        f"{ours} / {theirs}",
+        f"{loss:.3f}",
+        factor_text(compute),
+        factor_text(data),
+    )
 
 
 def _fitted_table(findings: ScalingFindings) -> Table:
@@ -203,7 +172,7 @@ def _fitted_table(findings: ScalingFindings) -> Table:
 def _fitted_cells(saving: FittedSaving, compute: Factor, data: Factor) -> Sequence[str]:
     of = "the curves" if saving.num_tokens is None else f"{count(saving.num_tokens)} tokens"
     name = series_name(saving.method, saving.num_params)
-    return name, of, f"{saving.loss:.3f}", _factor(compute), _factor(data)
+    return name, of, f"{saving.loss:.3f}", factor_text(compute), factor_text(data)
 
 
 def _joint_table(findings: ScalingFindings) -> Table:
@@ -216,6 +185,6 @@ def _joint_table(findings: ScalingFindings) -> Table:
             miss = "" if fit.miss is None else f"{fit.miss:+.1%}"
             table.add_row(
                 joint.method, str(len(joint.sizes)), str(fit.num_points),
-                *map(_constant, fit.constants), f"{fit.deviation:.2%}", miss,
+                *map(constant_text, fit.constants), f"{fit.deviation:.2%}", miss,
             )  # fmt: skip
     return table

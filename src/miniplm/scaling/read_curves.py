@@ -1,11 +1,10 @@
 """The curves of the students of runs, finished or not, from their folders."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from pathlib import Path
 
-from miniplm.errors import ConfigError, StageNotReadyError
+from miniplm.errors import StageNotReadyError
 from miniplm.manifest import read_manifest
 from miniplm.scaling.curves import CurvePoint, LossCurve
 from miniplm.scaling.held_out_values import BITS_PER_BYTE, LossKind
@@ -16,18 +15,36 @@ _SCORERS = ("teacher", "reference")
 
 
 @dataclass(frozen=True)
+class StudentCurve:
+    """A curve, and what it was measured on.
+
+    Args:
+        curve: The student's.
+        text: None where it is not known.
+        domains: That a loss is a mean over; none for losses per token.
+    """
+
+    curve: LossCurve
+    text: HeldOutText | None
+    domains: frozenset[str]
+
+
+@dataclass(frozen=True)
 class RunCurves:
     """What was found in the folders of runs.
 
     Args:
-        curves: Of the students, in the recipes' order.
-        texts: What each was measured on; None where it is not known.
-        left_out: Students without a curve, with the reason, in sentences.
+        students: With a curve, in the recipes' order.
+        left_out: Students without one, with the reason, in sentences.
     """
 
-    curves: tuple[LossCurve, ...]
-    texts: tuple[HeldOutText | None, ...]
+    students: tuple[StudentCurve, ...]
     left_out: tuple[str, ...]
+
+    @property
+    def curves(self) -> list[LossCurve]:
+        """Of the students."""
+        return [student.curve for student in self.students]
 
 
 def read_curves(run_dirs: Sequence[Path], kind: LossKind) -> RunCurves:
@@ -41,23 +58,22 @@ def read_curves(run_dirs: Sequence[Path], kind: LossKind) -> RunCurves:
         StageNotReadyError: A folder holds no run, or no student has a curve.
         ArtefactError: A file is damaged.
     """
-    found, texts, left_out = [], [], []
+    found, left_out = [], []
     for run, run_dir in _names(run_dirs).items():
-        for student in _students(run_dir):
-            curve, text = _read_curve(run, run_dir, student, kind)
-            if curve is None:
-                left_out.append(f"{run}/{student} has no {kind.name} along the way yet.")
-            elif text is None and kind.is_per_token:
+        for name in _students(run_dir):
+            student = _read_student(run, run_dir, name, kind)
+            if student is None:
+                left_out.append(f"{run}/{name} has no {kind.name} along the way yet.")
+            elif student.text is None and kind.is_per_token:
                 left_out.append(
-                    f"{run}/{student} is not finished, and which tokenizer it reads is known only "
+                    f"{run}/{name} is not finished, and which tokenizer it reads is known only "
                     "then."
                 )
             else:
-                found.append(curve)
-                texts.append(text)
+                found.append(student)
     if not found:
         raise StageNotReadyError(_nothing(run_dirs, kind, left_out))
-    return RunCurves(tuple(found), tuple(texts), tuple(left_out))
+    return RunCurves(tuple(found), tuple(left_out))
 
 
 def _names(run_dirs: Sequence[Path]) -> dict[str, Path]:
@@ -78,7 +94,7 @@ def _students(run_dir: Path) -> list[str]:
             "(run_dir of its recipe)."
         )
     begun = {path.parent.name for path in train.glob(f"*/{METRICS_NAME}")} - {*_SCORERS}
-    named = [name for name in used_recipe(run_dir).get("students", {}) if name in begun]
+    named = [name for name in used_recipe(run_dir).get("students") or {} if name in begun]
     return [*named, *sorted(begun - {*named})]
 
 
@@ -95,77 +111,23 @@ def _nothing(run_dirs: Sequence[Path], kind: LossKind, left_out: Sequence[str]) 
     )
 
 
-def _read_curve(
-    run: str, run_dir: Path, student: str, kind: LossKind
-) -> tuple[LossCurve | None, HeldOutText | None]:
-    folder = run_dir / "train" / student
+def _read_student(run: str, run_dir: Path, name: str, kind: LossKind) -> StudentCurve | None:
+    folder = run_dir / "train" / name
     manifest = read_manifest(folder)
     points: list[CurvePoint] = []
+    domains: frozenset[str] = frozenset()
     for line in read_metrics(folder / METRICS_NAME):
         value, flops = kind.value(line), line.get("flops", 0.0)
         if value is not None and flops > (points[-1].flops if points else 0.0):
             points.append(CurvePoint(line["num_tokens"], flops, value, line.get("lr", 1.0)))
+            domains = frozenset(kind.domains(line))
     if not points:
-        return None, None
+        return None
     curve = LossCurve(
-        student=student,
+        student=name,
         run=run,
         points=tuple(points),
         num_params=manifest.facts.get("num_params") if manifest else None,
         finished=manifest is not None,
     )
-    return curve, held_out_text(run_dir, manifest, student)
-
-
-def check_comparable(
-    found: RunCurves, compared: Collection[LossCurve], kind: LossKind
-) -> list[str]:
-    """Refuse losses per token that do not compare.
-
-    Args:
-        found: All that was read.
-        compared: The curves that are looked at.
-        kind: Of their losses.
-
-    Returns:
-        Cautions.
-
-    Raises:
-        ConfigError: Two curves were measured on other tokens or other text.
-    """
-    known = [
-        (curve, text)
-        for curve, text in zip(found.curves, found.texts, strict=True)
-        if text and curve in compared
-    ]
-    for (curve, text), (other, other_text) in _pairs(known):
-        if text.is_same_as(other_text):
-            continue
-        names = f"{curve.run}/{curve.student} and {other.run}/{other.student}"
-        if not kind.is_per_token:
-            return [
-                f"{names} were measured on text that was made apart; that it is the same is not "
-                "known here."
-            ]
-        raise ConfigError("--loss", [_why_not(names, text, other_text)])
-    return []
-
-
-def _pairs(
-    known: Sequence[tuple[LossCurve, HeldOutText]],
-) -> Iterable[tuple[tuple[LossCurve, HeldOutText], tuple[LossCurve, HeldOutText]]]:
-    """One curve of each text with each other one."""
-    return combinations({text: (curve, text) for curve, text in reversed(known)}.values(), 2)
-
-
-def _why_not(names: str, text: HeldOutText, other: HeldOutText) -> str:
-    if text.is_retokenized or other.is_retokenized:
-        return (
-            f"{names} read different tokenizers, and losses per token of these do not compare; use "
-            "--loss bits_per_byte, or leave some out with --method"
-        )
-    return (
-        f"{names} were not measured on the same held-out tokens (another tokenizer, text or number "
-        "of sequences), so their losses per token do not compare; give these runs one by one, or "
-        "use --loss bits_per_byte"
-    )
+    return StudentCurve(curve, held_out_text(run_dir, manifest, name), domains)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from miniplm.scaling.power_law import Floats
+from miniplm.scaling.law import Floats
 
 LEVEL = 0.95
 """Of all intervals."""

@@ -12,7 +12,7 @@ import numpy as np
 from miniplm.scaling.content import Factor, FittedSaving, MeasuredSaving, Reading
 from miniplm.scaling.curves import LossCurve
 from miniplm.scaling.fits import Fit
-from miniplm.scaling.power_law import Floats, PowerLaw
+from miniplm.scaling.law import Floats, PowerLaw
 from miniplm.scaling.reliability import MOST_DEVIATION, distance_refusal
 from miniplm.scaling.resampling import LEVEL, Interval, interval
 from miniplm.scaling.series import Series

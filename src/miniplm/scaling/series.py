@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from miniplm.errors import ConfigError
 from miniplm.scaling.content import Extrapolation
 from miniplm.scaling.curves import LossCurve
 from miniplm.scaling.extrapolation import Budget, extrapolate
@@ -107,7 +108,11 @@ class JointFit:
 
 
 def all_series(methods: Mapping[str, Sequence[LossCurve]], settings: FitSettings) -> list[Series]:
-    """A series for each method and size, sizes ascending."""
+    """A series for each method and size, sizes ascending.
+
+    Raises:
+        ConfigError: Students of one method and size cost differently, so that they are of several.
+    """
     curves = [curve for each in methods.values() for curve in each]
     known = {_cost(curve): curve.num_params for curve in curves if curve.num_params is not None}
     found = []
@@ -116,8 +121,24 @@ def all_series(methods: Mapping[str, Sequence[LossCurve]], settings: FitSettings
         for curve in sorted(own, key=lambda each: each.flops_per_token):
             size = curve.num_params or known.get(_cost(curve))
             groups.setdefault((_cost(curve), size), []).append(curve)
+        _check_costs(method, list(groups))
         found += [_series(method, size, group, settings) for (_, size), group in groups.items()]
     return found
+
+
+def _check_costs(method: str, groups: Sequence[tuple[str, int | None]]) -> None:
+    sizes = [size for _, size in groups]
+    for size in set(sizes):
+        costs = [cost for cost, each in groups if each == size]
+        if len(costs) > 1 and size is not None:
+            raise ConfigError(
+                "--method",
+                [
+                    f"the students of {method!r} with {size:,} parameters train at "
+                    f"{' and '.join(costs)} FLOPs for a token: by several methods, or on rows of "
+                    "several lengths; tell them apart with --method NAME=RUN/STUDENT"
+                ],
+            )
 
 
 def _cost(curve: LossCurve) -> str:
