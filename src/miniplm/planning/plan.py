@@ -7,7 +7,7 @@ from miniplm.manifest import read_manifest
 from miniplm.planning.basis import Basis
 from miniplm.planning.candidates import distinct_cost, duplicates_cost, group_cost
 from miniplm.planning.cost import Cost, Load
-from miniplm.planning.forward import capture_cost, evaluation_cost, generate_cost
+from miniplm.planning.forward import capture_cost, evaluation_cost, generate_cost, texts_cost
 from miniplm.planning.remarks import training_remarks
 from miniplm.planning.scoring import scoring_cost
 from miniplm.planning.selection import description_cost, export_cost, selection_cost
@@ -15,7 +15,7 @@ from miniplm.planning.text import retokenization_cost, retokenized_held_out_cost
 from miniplm.planning.training import training_cost
 from miniplm.recipe import Recipe
 from miniplm.road.road import Road
-from miniplm.road.step import HELD_OUT, Step
+from miniplm.road.step import HELD_OUT, TEXTS, Step
 from miniplm.runtime.memory import resident_bytes
 
 _STAGE_SECONDS = 0.5
@@ -36,8 +36,9 @@ _COSTS: Mapping[str, Callable[[Basis, str], Cost]] = {
     "retokenize": retokenization_cost,
     HELD_OUT: retokenized_held_out_cost,
     "capture": capture_cost,
+    TEXTS: texts_cost,
 }
-"""By the kind of a step, of its instance; of the held-out text by the first part of its name."""
+"""By the first part of a step's name, or else by its kind, of its instance."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ def make_plan(recipe: Recipe) -> Plan:
 
 
 def _plan_step(basis: Basis, step: Step) -> StepPlan:
-    kind = HELD_OUT if step.name.startswith(f"{HELD_OUT}/") else step.kind
+    first = step.name.partition("/")[0]
+    kind = first if first in _COSTS else step.kind
     cost = _COSTS[kind](basis, step.instance) if kind in _COSTS else Cost()
     manifest = read_manifest(step.folder) if step.is_complete else None
     load = cost.load() if manifest is None else Load()

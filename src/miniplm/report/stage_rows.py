@@ -11,6 +11,7 @@ _SHARES = {
     "capture": "capturing",
     "generate": "generating",
     "evaluate": "evaluation",
+    "texts": "evaluation",
 }
 """What the FLOPs of a stage are shown under; training goes by the model's role."""
 
@@ -41,6 +42,8 @@ def _summary(manifest: Manifest) -> str:
         return f"{counts['steps']:,} steps, {manifest.facts['epochs']:.2f} epochs"
     if kind == "select":
         return f"kept {counts['kept']:,} of {counts['sequences']:,} sequences"
+    if kind == "texts":
+        return f"{counts['documents']:,} documents"
     return f"{counts['sequences']:,} sequences"
 
 

@@ -25,6 +25,7 @@ from miniplm.road.score_steps import (
 )
 from miniplm.road.step import HELD_OUT, Corpus, Step
 from miniplm.road.steps import Steps
+from miniplm.road.text_steps import add_text_steps
 from miniplm.road.tokenized import Tokenized
 from miniplm.training.config import TAUGHT
 
@@ -64,7 +65,7 @@ class Road:
         for name, student in recipe.students.items():
             self._models.add(name, self._add_student(name, student))
         evaluations = [self._add_evaluation(name) for name in self._models.names]
-        self._add_report(evaluations)
+        self._add_report([*evaluations, *self._add_texts()])
 
     @property
     def steps(self) -> list[Step]:
@@ -256,13 +257,19 @@ class Road:
         return self._steps.add(
             f"evaluate/{name}",
             {
-                **evaluation.fingerprinted(),
+                "dtype": evaluation.dtype,
+                "set_apart": evaluation.set_apart,
                 "format": EVALUATION_FORMAT,
                 **self._models.identity(name),
             },
             self._models.needed(name, self._held_out(read)),
             work,
         )
+
+    def _add_texts(self) -> list[Step]:
+        """Models over further texts."""
+        read = {name: self._read_by(name) for name in self._models.names}
+        return add_text_steps(self.recipe, self._steps, self._models, read)
 
     def _read_by(self, model: str) -> Corpus:
         """A corpus with the tokens that a model reads."""

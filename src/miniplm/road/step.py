@@ -8,6 +8,10 @@ from miniplm.manifest import Outcome, StageSpec, is_complete
 
 HELD_OUT = "held_out"
 """First part of the names of steps that retokenise the held-out text."""
+TEXTS = "texts"
+"""First part of the names of steps that measure models on further texts."""
+_RUN_BY = {HELD_OUT: "retokenize", TEXTS: "evaluate"}
+"""Subcommands of steps whose name begins with another word."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Step:
     def kind(self) -> str:
         """The subcommand that runs it; `export-megatron/refined` is run by `export`."""
         first = self.name.partition("/")[0].partition("-")[0]
-        return "retokenize" if first == HELD_OUT else first
+        return _RUN_BY.get(first, first)
 
     @property
     def instance(self) -> str:
