@@ -20,6 +20,7 @@ from miniplm.evaluation.text_scorer import TextScorer
 from miniplm.evaluation.texts import evaluate_texts, measure_texts
 from miniplm.model import ModelConfig, build_model, model_config
 from miniplm.pipeline import run
+from miniplm.planning import make_plan
 from miniplm.recipe import make_recipe
 from miniplm.road.road import Road
 from miniplm.scoring.reencoding import windows
@@ -222,6 +223,18 @@ def test_texts_are_measured_in_a_run(corpus_folder, tmp_path, files):
             tables[0].select("document", "num_tokens")
         )
     assert isinstance(tables[0], pl.DataFrame)
+
+
+def test_a_plan_counts_overlapping_windows(corpus_folder, tmp_path, files):
+    def tokens(**evaluation):
+        content = tiny_recipe(corpus_folder, tmp_path / "run")
+        content["evaluation"] = {"texts": {"mine": {"paths": list(files.paths)}}, **evaluation}
+        steps = make_plan(make_recipe(content, "texts")).steps
+        return next(step for step in steps if step.name == "texts/plain").num_tokens
+
+    size = sum(len(text) for text in TEXTS)
+    assert size / 8 < tokens() < size
+    assert tokens(window_stride=16) == pytest.approx(4 * tokens())
 
 
 def test_faults_of_texts_are_told(corpus_folder, tmp_path):
