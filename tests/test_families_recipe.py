@@ -19,6 +19,8 @@ from miniplm.data.splits import SplitsConfig
 from miniplm.data.tokenization import TokenizationConfig, tokenize_corpus
 from miniplm.data.tokenizer import TokenizerConfig, load_tokenizer
 from miniplm.errors import ConfigError
+from miniplm.evaluation.documents import read_documents
+from miniplm.evaluation.paired import paired_documents
 from miniplm.export.row_text import RowText
 from miniplm.model import ModelConfig, model_config
 from miniplm.model_size import model_size
@@ -186,6 +188,20 @@ def test_models_are_compared_on_the_same_bytes(finished):
         assert lines["all text"]["bits_per_byte"] > 0
     assert scored["llama-plain"] == scored["llama-miniplm"]
     assert max(scored.values()) < 1.05 * min(scored.values())
+
+
+def test_models_are_compared_document_by_document_whatever_they_read(finished):
+    recipe, _, run_dir = finished
+    documents = {
+        name: read_documents(run_dir / f"evaluate/{name}/documents.parquet")
+        for name in recipe.students
+    }
+    for name in ("llama-plain", "mamba"):
+        assert documents[name].unit == "documents"
+        found = paired_documents([(documents[name], documents["plain"])])
+        with (run_dir / "report/results.json").open() as file:
+            bits = {row["name"]: row["bits_per_byte"] for row in json.load(file)["models"]}
+        assert found["average of domains"].value == pytest.approx(bits[name] - bits["plain"])
 
 
 def test_the_page_compares_students_of_one_shape_and_tokenizer(finished):

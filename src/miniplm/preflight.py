@@ -37,6 +37,8 @@ def preflight(recipe: Recipe) -> None:
         if getattr(recipe, section):
             place = "" if section == "corpus" else section
             _try(faults, place, partial(corpus_fingerprint, getattr(recipe, section)))
+    for name, corpus in recipe.evaluation.texts.items():
+        _try(faults, f"evaluation.texts.{name}", partial(corpus_fingerprint, corpus))
     models: dict[str, ModelConfig] = {"teacher": recipe.teacher, "reference": recipe.reference}
     models |= {f"students.{name}": student for name, student in recipe.students.items()}
     for place, config in models.items():

@@ -188,6 +188,7 @@ class Recipe(Config):
                 "tokenizer.name: source: tokens is read with the tokenizer it was cut with; give "
                 "that tokenizer's name"
             )
+        faults += self._text_faults()
         if (self.splits.held_out > 0) == (self.held_out_corpus is not None):
             faults.append(
                 "splits.held_out: give a share for evaluation, or 0 and a held_out_corpus "
@@ -260,6 +261,23 @@ class Recipe(Config):
         members = self.study.members if self.study else []
         alike = {member.name for member in members if member.seed != members[0].seed}
         return {name: student for name, student in self.students.items() if name not in alike}
+
+    def _text_faults(self) -> list[str]:
+        """What is wrong with further texts to measure on."""
+        faults = [_name_fault("evaluation.texts", name) for name in self.evaluation.texts]
+        faults += [
+            f"evaluation.texts.{name}.source: tokens are measured as held_out_corpus; give text"
+            for name, corpus in self.evaluation.texts.items()
+            if corpus.source == "tokens"
+        ]
+        lengths = {corpus: self.max_length_of(corpus) for corpus in self.known_corpora}
+        stride, shortest = self.evaluation.window_stride, min(lengths.values())
+        if stride is not None and stride > shortest:
+            faults.append(
+                f"evaluation.window_stride: is {stride}, but a window has {shortest} tokens; "
+                "tokens between windows would be left out"
+            )
+        return [fault for fault in faults if fault]
 
     def _corpus_faults(self) -> list[str]:
         """What is wrong with where generations and captures take their sequences from."""

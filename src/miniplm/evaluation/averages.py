@@ -29,12 +29,18 @@ def domains_apart(domains: Iterable[str], globs: Sequence[str]) -> frozenset[str
     """
     names = set(domains)
     apart = frozenset(name for name in names if any(fnmatchcase(name, glob) for glob in globs))
-    if apart and apart == names:
+    if not leaves_some(names, globs):
         raise ArtefactError(
             f"evaluation.set_apart ({', '.join(globs)}) matches every domain of the held-out text "
             f"({', '.join(sorted(names))}), so that none is left to average over. Leave some out."
         )
     return apart
+
+
+def leaves_some(domains: Iterable[str], globs: Sequence[str]) -> bool:
+    """Whether there is a domain that no glob matches, or none at all."""
+    names = set(domains)
+    return not names or any(not any(fnmatchcase(name, glob) for glob in globs) for name in names)
 
 
 def mean_over_domains(values: Mapping[str, float], apart: Collection[str] = ()) -> float:

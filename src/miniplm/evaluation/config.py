@@ -6,6 +6,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import Field, field_validator
 
 from miniplm.config import NOT_FINGERPRINTED, Config
+from miniplm.data.documents import CorpusConfig
 from miniplm.model import Dtype
 
 TaskName = Literal[
@@ -24,6 +25,15 @@ class EvaluationConfig(Config):
     set_apart: list[str] = Field(
         default_factory=list,
         description="domains (globs, such as noise-*) that are measured but not averaged over",
+    )
+    texts: dict[str, CorpusConfig] = Field(
+        default_factory=dict,
+        description="further texts by name, measured document by document without packing",
+    )
+    window_stride: int | None = Field(
+        None,
+        ge=1,
+        description="tokens from one window over a text to the next; null: side by side",
     )
     held_out_sequences_while_training: Annotated[int, NOT_FINGERPRINTED] = Field(
         64,

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from miniplm.data.shards import Shard, open_shards
 from miniplm.data.splits import source_of
 from miniplm.errors import ArtefactError
+from miniplm.export.retokenized_rows import PART_BIT
 from miniplm.manifest import atomic_path, how_to_remake
 from miniplm.scoring.tables import SEGMENT_COLUMNS, read_scores
 
@@ -96,9 +97,8 @@ def held_out_documents(shards_folder: Path, scores_folder: Path) -> Documents:
         columns = dict(zip(SEGMENT_COLUMNS, SUMS, strict=True))
         pieces = rows.drop(SUMS).explode("source_ids", *SEGMENT_COLUMNS)
         return Documents.of_pieces(pieces.rename({"source_ids": "document", **columns}))
-    return Documents.of_pieces(
-        rows.with_columns(document=pl.col("sequence_id").cast(pl.String)), "rows"
-    )
+    original = pl.col("sequence_id") & ((1 << PART_BIT) - 1)  # of rows that were split
+    return Documents.of_pieces(rows.with_columns(document=original.cast(pl.String)), "rows")
 
 
 def are_documents(source_ids: Sequence[Sequence[str]], num_pieces: Sequence[int]) -> bool:

@@ -27,7 +27,7 @@ COUNTED = (
 
 _COUNTS_OF_IDS = ("num_generated",)
 """Columns that are true of the old ids only."""
-_PART_BIT = 40
+PART_BIT = 40
 """The parts of a row that is split have its id, with their number above this bit."""
 
 
@@ -156,7 +156,7 @@ def new_sidecar(
     """
     table = sidecar.take(np.array([row.place for row in rows], dtype=np.int64))
     ids = table["sequence_id"].to_numpy() + (
-        np.array([row.part for row in rows], dtype=np.int64) << _PART_BIT
+        np.array([row.part for row in rows], dtype=np.int64) << PART_BIT
     )
     columns = {
         "sequence_id": pa.array(ids, pa.int64()),

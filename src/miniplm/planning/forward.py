@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from miniplm.corpus_sizes import bytes_per_token
+from miniplm.data.documents import estimate_bytes
 from miniplm.data.tokenizer import load_configured_tokenizer
 from miniplm.generation.cost import generation_cost
 from miniplm.model import Dtype
@@ -63,6 +64,16 @@ def evaluation_cost(basis: Basis, name: str) -> Cost:
     """Of the held-out text under a model."""
     num_tokens = basis.corpora.held_out(basis.read_by(name))
     return forward_cost(basis, name, num_tokens, basis.recipe.evaluation.dtype)
+
+
+def texts_cost(basis: Basis, name: str) -> Cost:
+    """Of further texts under a model; windows that overlap are read more than once."""
+    evaluation, read_by = basis.recipe.evaluation, basis.read_by(name)
+    size = sum(estimate_bytes(corpus) for corpus in evaluation.texts.values())
+    num_tokens = size / bytes_per_token(basis.corpora.vocab_size(read_by))
+    length = basis.recipe.max_length_of(read_by)
+    windows = length / min(length, evaluation.window_stride or length)
+    return forward_cost(basis, name, num_tokens * windows, evaluation.dtype)
 
 
 def capture_cost(basis: Basis, name: str) -> Cost:

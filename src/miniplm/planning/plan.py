@@ -7,7 +7,7 @@ from miniplm.manifest import read_manifest
 from miniplm.planning.basis import Basis
 from miniplm.planning.candidates import distinct_cost, duplicates_cost, group_cost
 from miniplm.planning.cost import Cost, Load
-from miniplm.planning.forward import capture_cost, evaluation_cost, generate_cost
+from miniplm.planning.forward import capture_cost, evaluation_cost, generate_cost, texts_cost
 from miniplm.planning.remarks import training_remarks
 from miniplm.planning.scoring import diagnosis_cost, scoring_cost
 from miniplm.planning.selection import description_cost, export_cost, selection_cost
@@ -16,7 +16,7 @@ from miniplm.planning.text import retokenization_cost, retokenized_held_out_cost
 from miniplm.planning.training import training_cost
 from miniplm.recipe import Recipe
 from miniplm.road.road import Road
-from miniplm.road.step import HELD_OUT, TASKS, Step
+from miniplm.road.step import HELD_OUT, TASKS, TEXTS, Step
 from miniplm.runtime.memory import resident_bytes
 
 _STAGE_SECONDS = 0.5
@@ -39,6 +39,7 @@ _COSTS: Mapping[str, Callable[[Basis, str], Cost]] = {
     HELD_OUT: retokenized_held_out_cost,
     "capture": capture_cost,
     TASKS: tasks_cost,
+    TEXTS: texts_cost,
 }
 """By the first part of a step's name, or else by its kind, of its instance."""
 

@@ -12,8 +12,11 @@ _SHARES = {
     "generate": "generating",
     "evaluate": "evaluation",
     "tasks": "evaluation",
+    "texts": "evaluation",
 }
 """What the FLOPs of a stage are shown under; training goes by the model's role."""
+_COUNTED = {"study": "students", "texts": "documents"}
+"""What a stage's summary counts, if not sequences."""
 
 
 def stage_rows(record: RunRecord) -> list[StageRow]:
@@ -42,11 +45,10 @@ def _summary(manifest: Manifest) -> str:
         return f"{counts['steps']:,} steps, {manifest.facts['epochs']:.2f} epochs"
     if kind == "select":
         return f"kept {counts['kept']:,} of {counts['sequences']:,} sequences"
-    if kind == "study":
-        return f"{counts['students']:,} students"
     if kind == "tasks":
         return f"{counts['items']:,} items of {counts['tasks']} tasks"
-    return f"{counts['sequences']:,} sequences"
+    counted = _COUNTED.get(kind, "sequences")
+    return f"{counts[counted]:,} {counted}"
 
 
 def flops_by_share(record: RunRecord) -> dict[str, float]:

@@ -34,6 +34,11 @@ class Models:
         """Those added so far, in order."""
         return list(self._trained)
 
+    @property
+    def compared(self) -> list[str]:
+        """Those that are evaluated: all but the students that a study holds apart."""
+        return [name for name in self._trained if name not in self._recipe.held_apart]
+
     def add(self, name: str, step: Step | None) -> None:
         """Add the model that a step trains, or a released one."""
         self._trained[name] = step

@@ -28,6 +28,7 @@ from miniplm.road.step import HELD_OUT, Corpus, Step
 from miniplm.road.steps import Steps
 from miniplm.road.study import DIAGNOSE, STUDY, add_diagnosis, add_study
 from miniplm.road.task_steps import add_task_steps
+from miniplm.road.text_steps import add_text_steps
 from miniplm.road.tokenized import Tokenized
 from miniplm.training.config import TAUGHT
 
@@ -72,7 +73,7 @@ class Road:
         if self._diagnosis is not None:
             add_study(recipe, self._steps, self._diagnosis, evaluations)
         tasks = add_task_steps(recipe, self._steps, self._models)
-        self._add_report([*evaluations.values(), *tasks])
+        self._add_report([*evaluations.values(), *tasks, *self._add_texts()])
 
     @property
     def steps(self) -> list[Step]:
@@ -290,6 +291,11 @@ class Road:
             self._models.needed(name, self._held_out(read)),
             work,
         )
+
+    def _add_texts(self) -> list[Step]:
+        """Models over further texts."""
+        read = {name: self._read_by(name) for name in self._models.compared}
+        return add_text_steps(self.recipe, self._steps, self._models, read)
 
     def _read_by(self, model: str) -> Corpus:
         """A corpus with the tokens that a model reads."""

@@ -10,7 +10,9 @@ HELD_OUT = "held_out"
 """First part of the names of steps that retokenise the held-out text."""
 TASKS = "tasks"
 """First part of the names of steps that ask models the tasks."""
-_RUN_BY = {HELD_OUT: "retokenize", TASKS: "evaluate"}
+TEXTS = "texts"
+"""First part of the names of steps that measure models on further texts."""
+_RUN_BY = {HELD_OUT: "retokenize", TASKS: "evaluate", TEXTS: "evaluate"}
 """Subcommands of steps whose name begins with another word."""
 
 

@@ -15,8 +15,7 @@ def add_task_steps(recipe: Recipe, steps: Steps, models: Models) -> list[Step]:
     """A step for each compared model, `tasks/<model>`; none where no tasks are asked for."""
     if not recipe.evaluation.tasks:
         return []
-    compared = [name for name in models.names if name not in recipe.held_apart]
-    return [_add(recipe, steps, models, name) for name in compared]
+    return [_add(recipe, steps, models, name) for name in models.compared]
 
 
 def _add(recipe: Recipe, steps: Steps, models: Models, name: str) -> Step:

@@ -72,7 +72,7 @@ class OwnTokens:
     ) -> None:
         self._run, self._own, self._served = run.backend_tokenizer, own, served
         self._encode = TokenizersEncoder(own)
-        self.bos_id = _text_begins_with(own)
+        self.bos_id = text_begins_with(own)
 
     @cached_property
     def table(self) -> TokenTable:
@@ -148,12 +148,13 @@ class OwnTokens:
         return Reencoded(window_rows, parents_W, np.array(first, dtype=np.int64), num_replaced)
 
 
-def windows(num_ids: int, most: int) -> list[tuple[int, int, int]]:
+def windows(num_ids: int, most: int, stride: int | None = None) -> list[tuple[int, int, int]]:
     """Windows over a row: first id, one more than the last, and leading targets already scored.
 
     Args:
         num_ids: Of the row; one less are targets.
         most: Targets in a window.
+        stride: Ids from the beginning of a window to that of the next; half a window if not given.
 
     Example:
         >>> windows(5, 4), windows(8, 4)
@@ -165,10 +166,10 @@ def windows(num_ids: int, most: int) -> list[tuple[int, int, int]]:
         found.append((begin, end, scored_up_to - begin - 1))
         if end == num_ids:
             return found
-        begin, scored_up_to = begin + max(1, most // 2), end
+        begin, scored_up_to = begin + (stride or max(1, most // 2)), end
 
 
-def _text_begins_with(tokenizer: "PreTrainedTokenizerBase") -> int | None:
+def text_begins_with(tokenizer: "PreTrainedTokenizerBase") -> int | None:
     """The beginning-of-text id that a tokenizer puts in front of a text, if it does."""
     ids = tokenizer("a")["input_ids"]
     bos_id = tokenizer.bos_token_id
