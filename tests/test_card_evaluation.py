@@ -8,6 +8,7 @@ from made_up_evidence import tasks
 from made_up_report import report
 from miniplm.model import ModelConfig
 from miniplm.report.card_evaluation import with_evaluation, write_evaluations
+from miniplm.report.results import write_results
 from miniplm.training.model_card import CardFacts, model_card
 
 CARD = model_card(
@@ -87,24 +88,32 @@ def run_dir(tmp_path):
         folder.mkdir(parents=True)
         (folder / "README.md").write_text(CARD, encoding="utf-8")
         (folder / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "report").mkdir()
+    write_results(report(tasks=tasks()), "own", tmp_path / "report")
     return tmp_path
 
 
 def test_cards_of_students_are_written_where_they_are(run_dir):
-    write_evaluations(report(tasks=tasks()), run_dir)
+    write_evaluations(run_dir)
     card = run_dir / "train/plain/model/README.md"
     assert card.read_text(encoding="utf-8") == with_evaluation(CARD, "plain", ROWS, TASKS)
     assert (run_dir / "train/reference/model/README.md").read_text(encoding="utf-8") == CARD
     assert not (run_dir / "train/miniplm").exists()
     before = card.stat().st_mtime_ns
-    write_evaluations(report(tasks=tasks()), run_dir)
+    write_evaluations(run_dir)
     assert card.stat().st_mtime_ns == before
+
+
+def test_without_a_report_cards_stay(run_dir):
+    (run_dir / "report/results.json").unlink()
+    write_evaluations(run_dir)
+    assert (run_dir / "train/plain/model/README.md").read_text(encoding="utf-8") == CARD
 
 
 def test_a_card_is_no_part_of_a_model_s_fingerprint(run_dir):
     config = ModelConfig(name=str(run_dir / "train/plain/model"))
     before = config.origin_fingerprint
-    write_evaluations(report(), run_dir)
+    write_evaluations(run_dir)
     assert config.origin_fingerprint == before
     (run_dir / "train/plain/model/config.json").write_text("{ }", encoding="utf-8")
     assert config.origin_fingerprint != before

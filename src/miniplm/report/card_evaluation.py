@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 
 from miniplm.manifest import write_atomically
-from miniplm.report.content import ReportContent
 from miniplm.report.formats import readable
 from miniplm.report.model_content import HeldOutRow
+from miniplm.report.results import RESULTS_NAME, read_results
 from miniplm.report.task_content import TaskResult
 
 CARD_NAME = "README.md"
@@ -24,28 +24,25 @@ _SECTION = re.compile(rf"\n*{_BEGIN}\n.*?{_END}\n", re.DOTALL)
 _METRICS = {"acc": "accuracy", "acc_norm": "accuracy (normalised)"}
 
 
-def write_evaluations(content: ReportContent, run_dir: Path) -> None:
-    """Put the figures of a report into the cards of the run's own students.
+def write_evaluations(run_dir: Path) -> None:
+    """Put the figures of a run's report into the cards of its students.
 
-    Args:
-        content: The report.
-        run_dir: The run; a student whose card is not there is passed over.
+    A report may come back from where it was set aside, and then its figures do, too. Without a
+    report, or a card, nothing is done.
     """
-    for model in content.models:
+    if not (run_dir / "report" / RESULTS_NAME).is_file():
+        return
+    results = read_results(run_dir)
+    for model in results.models:
         path = run_dir / "train" / model.name / "model" / CARD_NAME
         if model.role != "student" or not path.is_file():
             continue
+        answered = results.tasks.results if results.tasks else ()
+        tasks = [result for result in answered if result.model == model.name]
         before = path.read_text(encoding="utf-8")
-        after = with_evaluation(
-            before, model.name, content.held_out, _tasks_of(content, model.name)
-        )
+        after = with_evaluation(before, model.name, results.held_out, tasks)
         if after != before:
             write_atomically(path, after)
-
-
-def _tasks_of(content: ReportContent, model: str) -> list[TaskResult]:
-    results = content.tasks.results if content.tasks else ()
-    return [result for result in results if result.model == model]
 
 
 def with_evaluation(

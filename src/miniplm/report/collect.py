@@ -8,7 +8,6 @@ from pathlib import Path
 from miniplm.data.tokenization import TOKENIZER_FOLDER
 from miniplm.manifest import Outcome, require_manifest, versions, write_atomically
 from miniplm.report.candidate_tables import candidate_tables
-from miniplm.report.card_evaluation import write_evaluations
 from miniplm.report.choice_words import kept_range
 from miniplm.report.content import ReportContent
 from miniplm.report.costs import read_costs
@@ -32,7 +31,7 @@ PAGE_NAME = "index.html"
 
 
 def write_report(run: RunFiles, folder: Path) -> Outcome:
-    """Write `folder/index.html`, and its figures as `results.json` and in the students' cards.
+    """Write `folder/index.html`, and its figures as `results.json`.
 
     Raises:
         StageNotReadyError: A stage has not finished.
@@ -42,7 +41,6 @@ def write_report(run: RunFiles, folder: Path) -> Outcome:
     write_atomically(folder / PAGE_NAME, render_page(content))
     tokenized = require_manifest(run.run_dir / "tokenize", "Run `miniplm tokenize` first.")
     write_results(content, tokenized.fingerprint, folder)
-    write_evaluations(content, run.run_dir)
     return Outcome(
         counts={"models": len(content.models)},
         facts={"verdict": list(content.verdict), "models": model_lines(content.models)},
