@@ -1,5 +1,7 @@
 """The page in a real browser: no errors, no requests, filters that filter, true figures."""
 
+import dataclasses
+
 import pytest
 
 from browser import visit
@@ -9,6 +11,7 @@ from made_up_report import report, selection
 from made_up_rows import THRESHOLD, sampled_rows
 from miniplm.report.cost_content import CostContent, StudentCost
 from miniplm.report.page import render_page
+from test_report_page import poisoned
 
 PHONE = 390
 COST = CostContent(
@@ -43,9 +46,63 @@ def test_it_renders_without_errors_or_requests(seen):
     assert seen.texts("h1") == [report().title]
 
 
-def test_a_phone_does_not_scroll_sideways(chromium, page_path):
-    with visit(chromium, page_path, width=PHONE, height=800) as seen:
+def test_a_phone_does_not_scroll_sideways(chromium, tmp_path):
+    """With many domains and long names, too."""
+    rows = [
+        dataclasses.replace(row, domain=f"{row.domain}-{row.sequence_id % 7}", source="n" * 200)
+        for row in sampled_rows().rows
+    ]
+    sampled = dataclasses.replace(sampled_rows(), rows=rows)
+    path = tmp_path / "index.html"
+    evidence = {"tasks": tasks(), "scaling": scaling(), "study": study(), "cost": COST}
+    content = report(selections=[selection(effects=effects())], rows=sampled, **evidence)
+    path.write_text(render_page(content), encoding="utf-8")
+    with visit(chromium, path, width=PHONE, height=800) as seen:
         assert seen.script("() => document.documentElement.scrollWidth") <= PHONE
+
+
+def test_a_link_to_a_folded_selection_unfolds_it(seen):
+    folded = seen.page.locator("#selection-2 details").first
+    assert not folded.evaluate("each => each.open")
+    seen.page.click('nav a[href="#selection-2"]')
+    seen.settle()
+    assert folded.evaluate("each => each.open")
+
+
+def test_controls_are_reached_and_used_from_the_keyboard(seen):
+    seen.page.locator('input[name="axis"][value="tokens"]').focus()
+    seen.page.keyboard.press("ArrowRight")
+    assert seen.attributes("#training .variant.shown", "data-axis") == [["flops"]] * 2
+    seen.page.locator('button[data-domain="books"]').focus()
+    seen.page.keyboard.press("Enter")
+    assert seen.attributes('button[data-domain="books"]', "aria-pressed") == [["true"]]
+    seen.page.locator('#amortised input[type="range"]').focus()
+    seen.page.keyboard.press("ArrowRight")
+    assert seen.texts("#amortised output") == ["2"]
+
+
+def test_whatever_can_be_used_has_a_name(seen):
+    nameless = seen.script(
+        """() => [...document.querySelectorAll("input, select, button, svg[role], [tabindex]")]
+          .filter(each => !each.closest("[aria-hidden]"))
+          .filter(each => !(each.ariaLabel || each.textContent.trim() || each.closest("label")))
+          .map(each => each.outerHTML.slice(0, 80))"""
+    )
+    assert nameless == []
+
+
+def test_texts_that_hold_markup_stay_text(chromium, tmp_path):
+    path = tmp_path / "index.html"
+    hostile = poisoned(report(rows=sampled_rows(20), cost=COST, tasks=tasks(), study=study(),
+                              scaling=scaling()))  # fmt: skip
+    path.write_text(render_page(hostile), encoding="utf-8")
+    with visit(chromium, path) as seen:
+        assert "<script>alert(1)</script>" in seen.texts("#examples .example")[0]
+        assert seen.script("() => document.querySelectorAll('img').length") == 0
+        seen.page.fill('#examples input[type="search"]', "</script>")
+        assert shown_count(seen) == 10
+        seen.page.click("button[data-domain]")
+        seen.page.uncheck("input[data-model] >> nth=0")
 
 
 # ---- curves --------------------------------------------------------------------------------------

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from made_up_effects import effects
 from made_up_report import DOMAINS, TEXTS, curve, model, report, selection
+from made_up_rows import sampled_rows
 from miniplm.report import formats, svg
+from miniplm.report import page as page_module
 from miniplm.report.content import ReportContent
 from miniplm.report.model_content import CurvePoint, HeldOutRow, ModelRow, TrainingCurves
 from miniplm.report.page import render_page
@@ -338,6 +340,18 @@ def test_any_text_makes_a_well_formed_drawing(text):
     root = ET.fromstring(str(drawn))
     assert (root[0].text or "") == formats.readable(text)
     str(drawn).encode("utf-8")
+
+
+def test_a_page_of_many_long_texts_is_cut_to_its_limit(monkeypatch):
+    monkeypatch.setattr(page_module, "MOST_BYTES", 700_000)
+    rows = [dataclasses.replace(row, text="tall " * 5000) for row in sampled_rows(480).rows]
+    sampled = dataclasses.replace(sampled_rows(), rows=rows)
+    html = render_page(report(rows=sampled))
+    assert len(html.encode()) < 700_000
+    check(html)
+    assert 'data-row="479"' in html
+    monkeypatch.setattr(page_module, "MOST_BYTES", 10_000_000)
+    assert len(render_page(report(rows=sampled)).encode()) > 3_000_000
 
 
 # ---- little of it, or much -----------------------------------------------------------------------

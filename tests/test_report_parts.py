@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from made_up_report import report, selection
 from miniplm.report import curves, formats, scales, selections, tables
+from miniplm.report.gap_figure import gap_points
 from miniplm.report.line_chart import Point
+from miniplm.report.loss_figure import thin
 from miniplm.report.model_content import CurvePoint, TrainingCurves
 
 
@@ -131,15 +133,15 @@ def test_the_gap_is_taken_at_equal_tokens():
 
     baseline = [point(100, 6.0), point(200, 5.0)]
     student = [point(50, 7.0), point(100, 6.5), point(150, 5.25), point(300, 4.0)]
-    points = curves.gap_points(TrainingCurves("s", "student", "", [], student), baseline)
+    points = gap_points(TrainingCurves("s", "student", "", [], student), baseline)
     assert [(each.x, each.y) for each in points] == [(100, 0.5), (150, -0.25)]
 
 
 def test_thin_keeps_both_ends():
     points = [Point(i, 0.0) for i in range(1_000)]
-    kept = curves.thin(points, 5)
+    kept = thin(points, 5)
     assert [point.x for point in kept] == [0, 250, 500, 749, 999]
-    assert curves.thin(points[:5], 5) == points[:5]
+    assert thin(points[:5], 5) == points[:5]
 
 
 def test_models_are_drawn_alike_everywhere_and_the_baseline_in_the_first_colour():

@@ -160,15 +160,29 @@ def _stage_command(kind: str, summary: str) -> Callable[..., None]:
     @click.argument("overrides", nargs=-1)
     @click.option("--only", default=None, help="Only this instance, such as teacher.")
     def command(recipe: Path, overrides: tuple[str, ...], only: str | None) -> None:
-        from miniplm.pipeline import run as run_road
-        from miniplm.recipe import load_recipe
-
-        loaded = load_recipe(recipe, overrides)
-        manifests = run_road(loaded, kinds=[kind], only=only)
-        for manifest in manifests if rank() == 0 else []:
-            click.echo(f"{Path(loaded.run_dir) / manifest.stage}")
+        _run_stages(kind, recipe, overrides, only)
 
     return command
+
+
+def _run_stages(kind: str, recipe: Path, overrides: Sequence[str], only: str | None) -> None:
+    """Do what a recipe's stages of a kind need, and print their folders."""
+    from miniplm.pipeline import run as run_road
+    from miniplm.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides)
+    manifests = run_road(loaded, kinds=[kind], only=only)
+    for manifest in manifests if rank() == 0 else []:
+        click.echo(f"{Path(loaded.run_dir) / manifest.stage}")
+
+
+def _run_dir(recipe_or_run_dir: Path) -> Path:
+    """The folder of a run that is named by itself or by its recipe."""
+    from miniplm.recipe import load_recipe
+
+    if recipe_or_run_dir.is_dir():
+        return recipe_or_run_dir
+    return Path(load_recipe(recipe_or_run_dir).run_dir).expanduser()
 
 
 for _kind, _summary in {
@@ -190,7 +204,6 @@ for _kind, _summary in {
     "capture": "Store the teacher's probabilities beside a corpus (sparse KD).",
     "train": "Train the students, and a teacher or reference that starts from scratch.",
     "evaluate": "Measure all models on held-out text, and on tasks (evaluation.tasks).",
-    "report": "Write the page about the run.",
 }.items():
     _stage_command(_kind, _summary)
 
@@ -225,6 +238,33 @@ def study(recipe: Path, overrides: tuple[str, ...], so_far: bool, results: Path 
     if results is not None:
         copy_results(outcome.run_dir, results)
         click.echo(f"results: {results}")
+
+
+@main.command()
+@click.argument("recipe", type=click.Path(path_type=Path))
+@click.argument("overrides", nargs=-1)
+@click.option("--compare", is_flag=True, help="All arguments are runs: folders, or recipes.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="File to write, with --compare."
+)
+def report(recipe: Path, overrides: tuple[str, ...], compare: bool, output: Path | None) -> None:
+    """Write the page about a run; with --compare, one page about several runs.
+
+    `miniplm report --compare RUN RUN ... -o FILE` puts runs side by side whose reports are made.
+
+    OVERRIDES change fields of the recipe for this call, such as training.lr=3e-4.
+    """
+    if compare:
+        from miniplm.report.compare_runs import compare_runs
+
+        folders = [_run_dir(path) for path in (recipe, *map(Path, overrides))]
+        click.echo(f"{compare_runs(folders, output or Path('comparison.html'))}")
+        return
+    if output is not None:
+        raise click.BadParameter(
+            "without --compare the page is in the run's folder", param_hint="--output"
+        )
+    _run_stages("report", recipe, overrides, None)
 
 
 @main.command()
@@ -298,13 +338,9 @@ def inspect_scores(recipe_or_run_dir: Path, **question: Any) -> None:  # noqa: A
     Columns of `scores`: sequence_id, shard, domain, num_tokens, num_bytes, teacher and reference
     (losses), difference_score, kept; of `kept`: sequence_id, difference_score.
     """
-    from miniplm.recipe import load_recipe
     from miniplm.report.inspect_run import Question, inspect_run
 
-    run_dir = recipe_or_run_dir
-    if not run_dir.is_dir():
-        run_dir = Path(load_recipe(run_dir).run_dir).expanduser()
-    inspect_run(run_dir, Question(**question), _console())
+    inspect_run(_run_dir(recipe_or_run_dir), Question(**question), _console())
 
 
 @main.command()

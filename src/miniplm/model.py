@@ -98,10 +98,11 @@ class ModelConfig(Config):
 
     @property
     def origin_fingerprint(self) -> str:
-        """Changes with the files of a local folder; a hub name stands for itself."""
+        """Changes with the files of a local folder, but its card; a hub name stands for itself."""
         place = self.name or self.config_from
         if place and Path(place).is_dir():
-            return fingerprint_files(sorted(p for p in Path(place).iterdir() if p.is_file()))
+            files = (p for p in Path(place).iterdir() if p.is_file() and p.name != "README.md")
+            return fingerprint_files(sorted(files))
         return f"hub:{place}" if place else "shape"
 
 

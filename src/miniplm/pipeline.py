@@ -65,7 +65,7 @@ def run(recipe: Recipe, kinds: Sequence[str] = KINDS, only: str | None = None) -
         with locked(road.run_dir, "run_dir"):
             _check_ready(steps)
             write_atomically(road.run_dir / RECIPE_NAME, recipe_yaml(recipe))
-            return [_do(step, road, team) for step in steps]
+            return [_settled(step, _do(step, road, team)) for step in steps]
     finally:
         team.part()
 
@@ -92,6 +92,12 @@ def _first_missing(step: Step) -> Step:
         if not needed.is_complete:
             return _first_missing(needed)
     return step
+
+
+def _settled(step: Step, manifest: Manifest) -> Manifest:
+    with _room_told(step):
+        step.settle()
+    return manifest
 
 
 def _do(step: Step, road: Road, team: Team) -> Manifest:

@@ -2,12 +2,12 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from miniplm.data.tokenization import TOKENIZER_FOLDER
 from miniplm.evaluation.difference import Difference
-from miniplm.manifest import Outcome, versions, write_atomically, write_json
+from miniplm.manifest import Outcome, require_manifest, versions, write_atomically
 from miniplm.report.candidate_tables import candidate_tables
 from miniplm.report.choice_words import kept_range
 from miniplm.report.content import ReportContent
@@ -20,6 +20,7 @@ from miniplm.report.model_lines import model_lines
 from miniplm.report.model_rows import held_out_rows, model_rows
 from miniplm.report.page import render_page
 from miniplm.report.proxy_content import PredictedScores, read_predicted, selection_warnings
+from miniplm.report.results import write_results
 from miniplm.report.rows_content import SampledRows
 from miniplm.report.run_record import RunFiles, RunRecord
 from miniplm.report.sampled_rows import DrawnFrom, draw_rows
@@ -33,7 +34,7 @@ PAGE_NAME = "index.html"
 
 
 def write_report(run: RunFiles, folder: Path) -> Outcome:
-    """Write `folder/index.html`, and its tables of models and of held-out text as `results.json`.
+    """Write `folder/index.html`, and its figures as `results.json`.
 
     Raises:
         StageNotReadyError: A stage has not finished.
@@ -41,14 +42,8 @@ def write_report(run: RunFiles, folder: Path) -> Outcome:
     content = collect(run)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / PAGE_NAME, render_page(content))
-    tables: dict[str, Sequence[ModelRow] | Sequence[HeldOutRow]] = {
-        "models": content.models,
-        "held_out": content.held_out,
-    }
-    write_json(
-        folder / "results.json",
-        {name: [asdict(row) for row in rows] for name, rows in tables.items()},
-    )
+    tokenized = require_manifest(run.run_dir / "tokenize", "Run `miniplm tokenize` first.")
+    write_results(content, tokenized.fingerprint, folder)
     return Outcome(
         counts={"models": len(content.models)},
         facts={"verdict": list(content.verdict), "models": model_lines(content.models)},

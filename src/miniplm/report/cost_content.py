@@ -65,14 +65,14 @@ class StudentCost:
         share = self.once / self.teacher_beside
         if number == 1:
             return (
-                f"Scoring once costs {share:.2f} times the teacher's passes that a single student "
-                "like this one would need with the teacher in the loop: MiniPLM is cheaper from "
-                "the first student on."
+                f"Scoring, with the reference's training, costs {share:.2f} times the teacher's "
+                "passes that one student like this would need with a teacher in the loop: MiniPLM "
+                "is cheaper from the first student on."
             )
         return (
-            f"Scoring once costs as much as the teacher's passes for {share:.1f} students like "
-            f"this one: with {number} students or more MiniPLM is cheaper than a teacher in the "
-            "loop, with fewer it is dearer."
+            "Scoring once, with the reference's training, costs as much as the teacher's passes "
+            f"for {share:.1f} students like this one: from {number} students on MiniPLM is cheaper "
+            "than a teacher in the loop, with fewer it is dearer."
         )
 
 

@@ -57,7 +57,7 @@ def dot_plot(
         left: Room for the names of the rows, in user units.
     """
     heights = [max(24.0, _LANE * len(row.lanes) + _GAP) for row in rows]
-    room = 90 if any(row.note for row in rows) else 16
+    room = 20 + 7.4 * max((len(row.note) for row in rows), default=0)
     frame = Frame(x.axis, x.axis, WIDTH, sum(heights) + 46, left=left, right=room, top=4)
     parts = _axis(frame, x)
     if zero:

@@ -25,16 +25,17 @@ def embedded(content: object) -> Markup:
         Markup('["\\u003c/script\\u003e",1.5]')
     """
     text = json.dumps(
-        _readable(content), ensure_ascii=False, separators=(",", ":"), allow_nan=False
+        all_readable(content), ensure_ascii=False, separators=(",", ":"), allow_nan=False
     )
     return Markup(text.translate(_ESCAPES))  # noqa: S704  (nothing in it can end the element)
 
 
-def _readable(value: Any) -> Any:  # noqa: ANN401
+def all_readable(value: Any) -> Any:  # noqa: ANN401
+    """A JSON value with all its texts made readable, names of fields too."""
     if isinstance(value, str):
         return readable(value)
     if isinstance(value, dict):
-        return {readable(key): _readable(item) for key, item in value.items()}
+        return {readable(key): all_readable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_readable(item) for item in value]
+        return [all_readable(item) for item in value]
     return value

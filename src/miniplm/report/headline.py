@@ -104,11 +104,11 @@ def _best(content: ReportContent) -> Figure | None:
     name, by_domain = next(iter(gaps.items()))
     domains = [gap for domain, gap in by_domain.items() if domain not in (AVERAGE, OVERALL)]
     won = sum(gap < 0 for gap in domains)
-    which = f", the best of {len(gaps)}" if len(gaps) > 1 else ""
     return Figure(
         "Bits per byte against the baseline",
         formats.signed(by_domain[AVERAGE], 4),
-        f"{name}{which}: better than {content.baseline} in {won} of {len(domains)} domains",
+        f"{name}{_of_many(len(gaps))}: better than {content.baseline} in {won} of {len(domains)} "
+        "domains",
     )
 
 
@@ -124,9 +124,13 @@ def _equal_loss(content: ReportContent) -> Figure | None:
     return Figure(
         "Training compute saved at equal loss",
         f"{formats.fixed(ratios[best], 2)} times",
-        f"{best.student} against {best.baseline} at a held-out loss of {formats.fixed(best.loss)}"
-        + ("" if ratios[best] >= 1 else "; below 1 it needed more"),
+        f"{best.student}{_of_many(len(ratios))}, against {best.baseline} at a held-out loss of "
+        f"{formats.fixed(best.loss)}" + ("" if ratios[best] >= 1 else "; below 1 it needed more"),
     )
+
+
+def _of_many(number: int) -> str:
+    return f", the best of {number}" if number > 1 else ""
 
 
 def _break_even(content: ReportContent) -> Figure | None:

@@ -63,12 +63,15 @@ const startReadout = (svg) => {
     hideTip();
   };
 
-  svg.addEventListener("pointermove", (event) => {
+  const follow = (event) => {
     const { x, y } = plot.inside(event.clientX, event.clientY);
     const known = places();
     if (known.length === 0 || x < left - 8 || x > right + 8) hide();
     else show(nearest(known, (value) => Math.abs(plot.px(value) - x)), y);
-  });
+  };
+
+  svg.addEventListener("pointermove", follow);
+  svg.addEventListener("pointerdown", follow); // a finger does not hover
   svg.addEventListener("pointerleave", hide);
   svg.addEventListener("blur", hide);
   svg.addEventListener("keydown", (event) => {

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 _COUNT_UNITS = ((1e12, "trillion"), (1e9, "billion"), (1e6, "million"), (1e3, "thousand"))
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _SI_UNITS = tuple((10.0 ** (3 * power), "kMGTPEZYRQ"[power - 1]) for power in range(10, 0, -1))
 
 
@@ -66,13 +67,17 @@ def decimals(step: float) -> int:
 def tick_labels(ticks: Sequence[float], factor: float = 1.0, *, log: bool = False) -> list[str]:
     """Ticks divided by `factor`, all in as many decimals as the finest of them needs.
 
-    With `log`, each in as many as it needs itself.
+    With `log`, each in as many as it needs itself, or as a power of ten where they become large.
 
     Example:
         >>> tick_labels([0.0, 500_000.0, 1_000_000.0], 1e6)
         ['0.0', '0.5', '1.0']
+        >>> tick_labels([1e5, 1e6], log=True)
+        ['10⁵', '10⁶']
     """
     shown = [tick / factor for tick in ticks]
+    if log and shown and shown[-1] >= 1e6:
+        return [f"10{f'{math.log10(tick):.0f}'.translate(_SUPERSCRIPTS)}" for tick in shown]
     if log:
         return [f"{tick:,.6g}" for tick in shown]
     digits = next(

@@ -42,14 +42,17 @@ const startScatter = (section, sampled, look) => {
     return row && distance(row) < 12 ? row : null;
   };
 
-  svg.addEventListener("pointermove", (event) => {
+  const follow = (event) => {
     under = rowNear(event);
     ring.classList.toggle("off", !under);
     if (!under) return hideTip();
     ring.setAttribute("cx", plot.px(under.reference));
     ring.setAttribute("cy", plot.py(under.teacher));
     return tell(under, { x: event.clientX, y: event.clientY });
-  });
+  };
+
+  svg.addEventListener("pointermove", follow);
+  svg.addEventListener("pointerdown", follow); // a finger does not hover
   svg.addEventListener("pointerleave", () => {
     ring.classList.add("off");
     hideTip();

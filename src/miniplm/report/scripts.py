@@ -8,8 +8,8 @@ from importlib import resources
 from markupsafe import Markup
 
 ORDER = (
-    "dom", "figures", "theme", "plot", "tip", "readout", "curves", "rows", "scatter", "examples",
-    "cost", "start",
+    "dom", "figures", "theme", "anchors", "plot", "tip", "readout", "curves", "rows", "scatter",
+    "examples", "cost", "start",
 )  # fmt: skip
 
 

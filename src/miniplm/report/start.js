@@ -3,6 +3,7 @@
 document.documentElement.classList.add("js");
 startTip();
 startTheme();
+startAnchors();
 for (const section of all(".curves")) startCurves(section);
 for (const svg of all("svg.lines")) startReadout(svg);
 const sampled = readRows();

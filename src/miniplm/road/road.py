@@ -319,8 +319,13 @@ class Road:
             files = run_files(self.recipe, self.run_dir, shards, stages, foundations)
             return write_report(files, folder)
 
+        def settle() -> None:
+            from miniplm.report.card_evaluation import write_evaluations
+
+            write_evaluations(self.run_dir)
+
         shown = (DUPLICATES, DISTINCT, GROUP, "select", "describe", DIAGNOSE, STUDY)
         corpora = [step for step in self.steps if step.kind in shown]
         needs = {step.name: step for step in [self._tokenized.step, *corpora, *evaluations]}
         settings = {"recipe": recipe_yaml(self.recipe), "format": PAGE_FORMAT}
-        self._steps.add("report", settings, needs, work)
+        self._steps.add("report", settings, needs, work, settle=settle)

@@ -25,12 +25,15 @@ class Step:
         spec: What its output depends on.
         needs: The steps it reads.
         work: Does it, given the folder.
+        settle: Done each time that the walk leaves the step complete, also when it was so or its
+            output came back; a second time it changes nothing.
     """
 
     folder: Path
     spec: StageSpec
     needs: tuple["Step", ...]
     work: Callable[[Path], Outcome] = field(repr=False)
+    settle: Callable[[], None] = field(repr=False, default=lambda: None)
 
     @property
     def name(self) -> str:

@@ -21,6 +21,7 @@ class Steps:
         needs: dict[str, Step],
         work: Callable[[Path], Outcome],
         inputs: dict[str, str] | None = None,
+        settle: Callable[[], None] = lambda: None,
     ) -> Step:
         """Add a step; `inputs` are fingerprints besides, or instead of, those of `needs`."""
         chained = {role: step.spec.fingerprint for role, step in needs.items()}
@@ -29,6 +30,7 @@ class Steps:
             spec=StageSpec(name, config, {**chained, **(inputs or {})}),
             needs=tuple(needs.values()),
             work=work,
+            settle=settle,
         )
         self.all.append(step)
         return step
