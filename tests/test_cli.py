@@ -13,7 +13,7 @@ def call(*arguments):
     return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-COMMANDS = {*KINDS, "demo", "run", "plan", "init", "inspect", "push"}
+COMMANDS = {*KINDS, "demo", "run", "plan", "init", "inspect", "push", "scaling"}
 
 
 def test_help_names_every_command():
