@@ -165,6 +165,16 @@ def test_the_joint_form_gives_the_constants_of_hoffmann_et_al():
     )
 
 
+def test_the_joint_form_is_told_in_tokens():
+    series = all_series({"plain": sized_curves([1e8, 2e8, 5e8, 1.2e9])}, FitSettings(resamples=4))
+    (joint,) = joint_fits(series, FitSettings(resamples=4))
+    assert joint.fit.last_amount == 40 * 1.2e9
+    assert joint.fit.quality.decades == pytest.approx(math.log10(20))  # of each size's tokens
+    assert abs(joint.fit.quality.miss) < 1e-4
+    (far, *_) = joint.extrapolations(1e15)
+    assert far.refusal.startswith("1e+15 tokens are 4.3 powers of ten beyond the points")
+
+
 def test_the_joint_form_holds_noisy_points_in_its_intervals():
     settings = FitSettings(resamples=40)
     series = all_series({"plain": sized_curves([1e8, 2e8, 4e8, 8e8, 16e8], 3e-3)}, settings)

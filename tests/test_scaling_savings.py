@@ -288,3 +288,18 @@ def test_the_warm_up_and_the_first_part_are_not_fitted_to():
     assert len(curve.fit_points(0.5)) == 51
     assert isinstance(curve.end_only(), LossCurve)
     assert curve.end_only().points == curve.points[-1:]
+
+
+def test_students_of_unknown_size_are_compared_by_their_cost():
+    unknown = {"num_params": None, "finished": False}
+    methods = {
+        "plain": [
+            made_up_curve(steep, **unknown),
+            made_up_curve(steep, per_token=700.0, **unknown),
+        ],
+        "quick": [made_up_curve(sooner(2), **unknown)],
+        "taught": [made_up_curve(steep, per_token=1200.0, **unknown)],
+    }
+    quick, taught = scaling_findings(methods, LossKind(), settings=QUICK).measured
+    assert quick.compute.value == pytest.approx(2, rel=0.05)
+    assert taught.refusal == "plain has no curve of a student of this size"

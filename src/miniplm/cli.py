@@ -378,7 +378,7 @@ def inspect_scores(recipe_or_run_dir: Path, **question: Any) -> None:  # noqa: A
 @click.option(
     "--skip",
     type=click.FloatRange(0, 1, max_open=True),
-    default=0.05,
+    default=0.04,
     show_default=True,
     help="Share of a curve's compute at its beginning that no law is fitted to.",
 )

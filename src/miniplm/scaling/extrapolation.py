@@ -39,7 +39,7 @@ def extrapolate(
     """
     if fit is None or refusals:
         return budget.refused("; ".join(refusals))
-    if too_far := distance_refusal(fit, budget.flops):
+    if too_far := distance_refusal(fit, at[-1]):
         return budget.refused(too_far)
     loss = fit.law.loss(*at)
     found = fit.interval(lambda law: law.loss(*at))

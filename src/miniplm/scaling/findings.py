@@ -54,13 +54,11 @@ def scaling_findings(
     chosen = baseline or next(iter(methods))
     in_order = {chosen: methods[chosen], **methods}
     series = all_series(in_order, settings)
-    base = {each.num_params: each for each in series if each.method == chosen}
+    base = {each.size: each for each in series if each.method == chosen}
     others = [each for each in series if each.method != chosen]
     told = [_extrapolations(each, base, budgets) for each in series]
     targets = {
-        each.num_params: own
-        for each, own in zip(series, told, strict=True)
-        if each.method == chosen
+        each.size: own for each, own in zip(series, told, strict=True) if each.method == chosen
     }
     measured = [_measured(each, base, chosen) for each in others]
     return ScalingFindings(
@@ -76,22 +74,22 @@ def scaling_findings(
         fitted=tuple(
             saving
             for each, read in zip(others, measured, strict=True)
-            if each.num_params in base
-            for saving in _fitted(each, base[each.num_params], read, targets[each.num_params])
+            if each.size in base
+            for saving in _fitted(each, base[each.size], read, targets[each.size])
         ),
         cautions=(*series_cautions(series, settings), *reading_cautions(measured)),
     )
 
 
 def _extrapolations(
-    series: Series, base: Mapping[int | None, Series], budgets: Iterable[float]
+    series: Series, base: Mapping[int | str, Series], budgets: Iterable[float]
 ) -> list[Extrapolation]:
-    per_token = base.get(series.num_params, series).flops_per_token
+    per_token = base.get(series.size, series).flops_per_token
     return [series.extrapolation(budget, budget * per_token) for budget in budgets]
 
 
-def _measured(series: Series, base: Mapping[int | None, Series], baseline: str) -> MeasuredSaving:
-    if of_size := base.get(series.num_params):
+def _measured(series: Series, base: Mapping[int | str, Series], baseline: str) -> MeasuredSaving:
+    if of_size := base.get(series.size):
         return measured_saving(series, of_size)
     size = f"{series.num_params:,} parameters" if series.num_params else "this size"
     refusal = f"{baseline} has no curve of a student of {size}"
@@ -182,7 +180,7 @@ def _band(
         for point in curve.fit_points(settings.skip)
     ]
     told = [each.flops for each in extrapolations if each.loss is not None]
-    begin, end = min(point.flops for point in points), max([fit.last_flops, *told])
+    begin, end = min(point.flops for point in points), max([fit.last_amount, *told])
     for flops in np.geomspace(begin, end, _BAND_POINTS).tolist():
         found = fit.interval(lambda law, at=flops: law.loss(at))  # type: ignore[misc]
-        yield BandPoint(flops, fit.law.loss(flops), found, flops <= fit.last_flops)
+        yield BandPoint(flops, fit.law.loss(flops), found, flops <= fit.last_amount)

@@ -15,8 +15,8 @@ from miniplm.scaling.law import PowerLaw
 from miniplm.scaling.power_law import fit_power_law
 from miniplm.scaling.resampling import Interval, Points, interval, joined, resamples
 
-SKIP = 0.05
-"""First share of a curve that no law is fitted to."""
+SKIP = 0.04
+"""First share of a curve that no law is fitted to; of twenty evaluations the first one counts."""
 RESAMPLES = 200
 CONSTANTS = {1: ("A", "alpha", "L_inf"), 2: ("A", "B", "a", "b", "E")}
 """Names in the order of `PowerLaw.constants`, by the number of terms."""
@@ -31,11 +31,12 @@ class Quality:
     Args:
         num_points: That it was fitted to.
         num_curves: That they lie on.
-        decades: Of compute that they cover.
+        decades: Of compute, or of tokens for each size, that they cover.
         deviation: Standard deviation of log losses from the law: 0.01 is one per cent of the loss.
         r2: Share of the variance of log losses that the law explains.
-        miss: What a fit to the first half of the compute says of the end, less what was measured
-            there, as a share of it; None where the first half has too few points.
+        miss: What a fit to the first half of the compute (for each size, of the tokens) says of the
+            end, less what was measured there, as a share of it; None where the first half has too
+            few points.
     """
 
     num_points: int
@@ -56,7 +57,7 @@ class Fit:
         on_bound: Names of constants that stand at a bound of the search.
         share_on_bound: Share of the resamples whose constants do.
         quality: How good it is.
-        last_flops: The largest compute that was measured.
+        last_amount: The largest compute that was measured, or the most tokens.
     """
 
     law: PowerLaw
@@ -64,7 +65,7 @@ class Fit:
     on_bound: tuple[str, ...]
     share_on_bound: float
     quality: Quality
-    last_flops: float
+    last_amount: float
 
     def interval(self, figure: Callable[[PowerLaw], float]) -> Interval:
         """The interval of anything that follows from the law."""
@@ -86,7 +87,7 @@ def _points(points: Sequence[CurvePoint], x: Callable[[CurvePoint], tuple[float,
     return Points(
         np.array([x(point) for point in points], dtype=np.float64),
         np.array([point.loss for point in points], dtype=np.float64),
-        np.array([point.flops for point in points], dtype=np.float64),
+        np.array([x(point)[-1] for point in points], dtype=np.float64),
     )
 
 
@@ -106,7 +107,7 @@ def fit_curves(
     curves = [curve for stratum in strata for curve in stratum]
     points = joined(curves)
     constants = 2 * points.x_PK.shape[1] + 1
-    if len(np.unique(points.flops_P)) < constants:
+    if len(np.unique(points.x_PK, axis=0)) < constants:
         return None
     found = fit_power_law(points.x_PK, points.losses_P)
     again = [
@@ -120,12 +121,14 @@ def fit_curves(
         resampled=tuple(each.law for each in again),
         on_bound=tuple(CONSTANTS[points.x_PK.shape[1]][place] for place in found.on_bound),
         share_on_bound=sum(bool(each.on_bound) for each in again) / len(again),
-        quality=_quality(found.law, points, len(curves)),
-        last_flops=float(points.flops_P.max()),
+        quality=_quality(found.law, strata),
+        last_amount=float(points.amount_P.max()),
     )
 
 
-def _quality(law: PowerLaw, points: Points, num_curves: int) -> Quality:
+def _quality(law: PowerLaw, strata: Sequence[Sequence[Points]]) -> Quality:
+    sizes = [joined(stratum) for stratum in strata]
+    points = joined(sizes)
     logs_P = np.log(points.losses_P)
     errors_P = np.log(law.losses(points.x_PK)) - logs_P
     free = max(1, len(logs_P) - 2 * points.x_PK.shape[1] - 1)
@@ -133,20 +136,19 @@ def _quality(law: PowerLaw, points: Points, num_curves: int) -> Quality:
     squares = float((errors_P**2).sum())
     return Quality(
         num_points=len(logs_P),
-        num_curves=num_curves,
-        decades=decades(points.flops_P.tolist()),
+        num_curves=sum(map(len, strata)),
+        decades=min(decades(size.amount_P.tolist()) for size in sizes),
         deviation=(squares / free) ** 0.5,
         r2=1 - squares / spread if spread else 0.0,
-        miss=_miss(points),
+        miss=_miss(sizes),
     )
 
 
-def _miss(points: Points) -> float | None:
-    """How far a fit to the first half of the compute is off at the end."""
-    share_P = points.flops_P / points.flops_P.max()
-    first = points.take(np.flatnonzero(share_P <= 0.5))
-    if len(np.unique(first.flops_P)) < 2 * points.x_PK.shape[1] + 1:
+def _miss(sizes: Sequence[Points]) -> float | None:
+    """How far a fit to the first half of the amounts of each size is off at the end."""
+    first = joined([size.part(0.0, 0.5) for size in sizes])
+    last = joined([size.part(_LAST_PART, 1.0) for size in sizes])
+    if len(np.unique(first.x_PK, axis=0)) < 2 * first.x_PK.shape[1] + 1:
         return None
     law = fit_power_law(first.x_PK, first.losses_P).law
-    last = points.take(np.flatnonzero(share_P >= _LAST_PART))
     return float(np.exp(np.log(law.losses(last.x_PK) / last.losses_P).mean()) - 1)

@@ -43,7 +43,7 @@ def refusal_lines(findings: ScalingFindings) -> list[str]:
         if series.refusals:
             lines.append(f"{name}: not extrapolated: {'; '.join(series.refusals)}.")
         else:
-            lines += _budget_lines(name, series.extrapolations)
+            lines += _budget_lines(series.method, series.extrapolations)
     for joint in findings.joint:
         if joint.refusals:
             lines.append(f"{joint.method}: no L(N, D): {'; '.join(joint.refusals)}.")
@@ -59,7 +59,7 @@ def refusal_lines(findings: ScalingFindings) -> list[str]:
 
 def _budget_lines(name: str, extrapolations: Iterable[Extrapolation]) -> list[str]:
     return [
-        f"{name}, {count(each.num_tokens)} tokens: {each.refusal}."
+        f"{series_name(name, each.num_params)}, {count(each.num_tokens)} tokens: {each.refusal}."
         for each in extrapolations
         if each.refusal
     ]
@@ -176,7 +176,7 @@ def _fitted_cells(saving: FittedSaving, compute: Factor, data: Factor) -> Sequen
 
 
 def _joint_table(findings: ScalingFindings) -> Table:
-    headings = ("method", "sizes", "points", *CONSTANTS[2], "deviation", "miss")
+    headings = ("method", "sizes", *CONSTANTS[2], "deviation", "miss")
     title = f"L(N, D) = E + A / N^a + B / D^b; {findings.level:.0%} intervals"
     table = _table(title, headings)
     for joint in findings.joint:
@@ -184,7 +184,7 @@ def _joint_table(findings: ScalingFindings) -> Table:
             fit = joint.fit
             miss = "" if fit.miss is None else f"{fit.miss:+.1%}"
             table.add_row(
-                joint.method, str(len(joint.sizes)), str(fit.num_points),
+                joint.method, str(len(joint.sizes)),
                 *map(constant_text, fit.constants), f"{fit.deviation:.2%}", miss,
             )  # fmt: skip
     return table

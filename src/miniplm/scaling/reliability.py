@@ -50,8 +50,8 @@ def fit_refusals(fit: Fit | None, num_points: int, constants: int = 3) -> list[s
     quality = fit.quality
     if quality.decades < LEAST_DECADES - 1e-9:
         reasons.append(
-            f"the points cover a factor of {10**quality.decades:.1f} in compute; it takes "
-            f"{10**LEAST_DECADES:.0f} to tell a slope from a floor"
+            f"the points cover a factor of {10**quality.decades:.1f} in {_unit(fit, 'compute')}; "
+            f"it takes {10**LEAST_DECADES:.0f} to tell a slope from a floor"
         )
     return [*reasons, *_bound_reasons(fit), *_fit_reasons(fit)]
 
@@ -78,12 +78,15 @@ def _fit_reasons(fit: Fit) -> list[str]:
             f"bar is {MOST_DEVIATION:.0%}"
         )
     if quality.miss is None:
-        reasons.append("too few points in the first half of the compute to test the law with")
+        reasons.append(
+            f"too few points in the first half of the {_unit(fit, 'compute')} to test the law with"
+        )
     elif abs(quality.miss) > MOST_MISS:
         side = "above" if quality.miss > 0 else "below"
         reasons.append(
-            f"fitted to the first half of the compute, the law is {abs(quality.miss):.1%} {side} "
-            f"what was measured at the end; the bar is {MOST_MISS:.0%}"
+            f"fitted to the first half of the {_unit(fit, 'compute')}, the law is "
+            f"{abs(quality.miss):.1%} {side} what was measured at the end; the bar is "
+            f"{MOST_MISS:.0%}"
         )
     return reasons
 
@@ -101,14 +104,19 @@ def size_refusals(sizes: list[int]) -> list[str]:
     return []
 
 
-def distance_refusal(fit: Fit, flops: float) -> str | None:
-    """Why a compute is too far beyond the points; None if it is not."""
-    beyond = math.log10(flops / fit.last_flops)
+def _unit(fit: Fit, of_compute: str) -> str:
+    """What a law is extrapolated over."""
+    return of_compute if len(fit.law.exponents) == 1 else "tokens"
+
+
+def distance_refusal(fit: Fit, amount: float) -> str | None:
+    """Why a compute, or a number of tokens, is too far beyond the points; None if it is not."""
+    beyond = math.log10(amount / fit.last_amount)
     if beyond <= FARTHEST * fit.quality.decades:
         return None
     return (
-        f"{flops:.3g} FLOPs are {beyond:.1f} powers of ten beyond the points, which cover "
-        f"{fit.quality.decades:.1f}; the bar is twice that"
+        f"{amount:.3g} {_unit(fit, 'FLOPs')} are {beyond:.1f} powers of ten beyond the points, "
+        f"which cover {fit.quality.decades:.1f}; the bar is twice that"
     )
 
 

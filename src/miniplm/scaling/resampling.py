@@ -43,16 +43,21 @@ class Points:
     Args:
         x_PK: Compute; or parameters and tokens, `[P, K]`.
         losses_P: Losses there, `[P]`.
-        flops_P: Compute there, `[P]`.
+        amount_P: What is extrapolated over: compute; or tokens, `[P]`.
     """
 
     x_PK: Floats
     losses_P: Floats
-    flops_P: Floats
+    amount_P: Floats
 
     def take(self, places: NDArray[np.intp]) -> "Points":
         """Some of the points."""
-        return Points(self.x_PK[places], self.losses_P[places], self.flops_P[places])
+        return Points(self.x_PK[places], self.losses_P[places], self.amount_P[places])
+
+    def part(self, low: float, high: float) -> "Points":
+        """The points between two shares of the largest amount."""
+        share_P = self.amount_P / self.amount_P.max()
+        return self.take(np.flatnonzero((share_P >= low) & (share_P <= high)))
 
 
 def joined(parts: Sequence[Points]) -> Points:
@@ -60,7 +65,7 @@ def joined(parts: Sequence[Points]) -> Points:
     return Points(
         np.concatenate([part.x_PK for part in parts]),
         np.concatenate([part.losses_P for part in parts]),
-        np.concatenate([part.flops_P for part in parts]),
+        np.concatenate([part.amount_P for part in parts]),
     )
 
 
@@ -83,7 +88,7 @@ def resamples(strata: Sequence[Sequence[Points]], count: int, seed: int) -> Iter
             for chosen in generator.integers(0, len(curves), len(curves))
         ]
         drawn = joined(parts)
-        if len(np.unique(drawn.flops_P)) >= _FEWEST_PLACES:
+        if len(np.unique(drawn.amount_P)) >= _FEWEST_PLACES:
             yield drawn
 
 

@@ -63,6 +63,11 @@ class Series:
     refusals: tuple[str, ...]
 
     @property
+    def size(self) -> int | str:
+        """Tells sizes apart: parameters, or what a token costs where these are not known."""
+        return self.num_params or _cost(self.curves[0])
+
+    @property
     def flops_per_token(self) -> float:
         """Of training."""
         return self.curves[0].flops_per_token
@@ -70,7 +75,7 @@ class Series:
     def extrapolation(self, num_tokens: float, flops: float) -> Extrapolation:
         """The loss at a budget of so many tokens and its compute, or why there is none."""
         budget = Budget(self.num_params, num_tokens, flops)
-        last = (self.fit.last_flops,) if self.fit else ()
+        last = (self.fit.last_amount,) if self.fit else ()
         return extrapolate(self.fit, self.refusals, (flops,), last, budget)
 
 

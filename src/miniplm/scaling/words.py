@@ -31,7 +31,8 @@ def constant_text(constant: Constant) -> str:
     """A constant and its interval."""
     if constant.name in ("A", "B"):
         return f"{constant.value:.1e} {interval_text(constant.interval, '.0e')}"
-    return f"{constant.value:.3f} {interval_text(constant.interval, '.3f')}"
+    form = ".2f" if constant.name in ("a", "b") else ".3f"
+    return f"{constant.value:{form}} {interval_text(constant.interval, form)}"
 
 
 def interval_text(found: Interval | None, form: str) -> str:
