@@ -106,7 +106,8 @@ def _best(content: ReportContent) -> Figure | None:
     return Figure(
         "Bits per byte against the baseline",
         formats.signed(by_domain[AVERAGE], 4),
-        f"{name}{_of_many(len(gaps))}: better than {content.baseline} in {won} of {len(domains)} domains",
+        f"{name}{_of_many(len(gaps))}: better than {content.baseline} in {won} of {len(domains)} "
+        "domains",
     )
 
 
