@@ -8,7 +8,6 @@ from markupsafe import Markup
 
 from miniplm.report import formats
 from miniplm.report.line_chart import Line, Point, Scale, line_chart
-from miniplm.report.loss_figure import most_points, thin
 from miniplm.report.model_content import CurvePoint, TrainingCurves
 from miniplm.report.palette import Style
 from miniplm.report.scales import Axis
@@ -29,9 +28,8 @@ def gap_figure(
         log: Whether the axis is spaced by ratios.
     """
     level = next((curve.held_out for curve in students if curve.model == baseline), ())
-    most = most_points(len(students))
     lines = [
-        Line(curve.model, styles[curve.model], thin(gap_points(curve, level, axis), most))
+        Line(curve.model, styles[curve.model], gap_points(curve, level, axis))
         for curve in students
         if curve.model != baseline
     ]

@@ -13,8 +13,8 @@ from miniplm.report.palette import Style
 from miniplm.report.scales import Axis
 from miniplm.report.training_axes import POSITIONS, AxisName, position_scale
 
-_MOST_MARKS = 2400
-_FEWEST, _MOST = 40, 400
+MOST_POINTS = 400
+"""Points drawn of one line; more cannot be told apart."""
 MOST_PALE = 4
 """Models whose training loss is drawn too; of more it would hide what is to be compared."""
 
@@ -37,12 +37,11 @@ def loss_figure(
     """
     say = axis == "tokens" and not (wide and log)
     pale = len(curves) <= MOST_PALE or not any(curve.held_out for curve in curves)
-    most = most_points(len(curves))
     lines = [
         Line(
             curve.model, styles[curve.model],
-            points=_points(curve.model, thin(curve.held_out, most), axis, say=say),
-            pale=_points(curve.model, thin(curve.train, _MOST), axis) if pale else (),
+            points=_points(curve.model, thin(curve.held_out, MOST_POINTS), axis, say=say),
+            pale=_points(curve.model, thin(curve.train, MOST_POINTS), axis) if pale else (),
         )
         for curve in curves
     ]  # fmt: skip
@@ -73,16 +72,6 @@ def _title(model: str, point: CurvePoint) -> str:
         f"{model}, step {point.step:,}: held-out loss {formats.fixed(point.loss)} after "
         f"{formats.short(point.num_tokens)} tokens, {formats.flops(point.flops)}"
     )
-
-
-def most_points(num_lines: int) -> int:
-    """How many marks a line gets among others: enough to see it, few enough for the page's size.
-
-    Example:
-        >>> most_points(2), most_points(20), most_points(100)
-        (400, 120, 40)
-    """
-    return min(_MOST, max(_FEWEST, _MOST_MARKS // max(1, num_lines)))
 
 
 def thin(points: Sequence[PointT], limit: int) -> Sequence[PointT]:
