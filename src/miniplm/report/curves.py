@@ -1,20 +1,18 @@
 """The figures of training: loss against tokens and FLOPs, and how far ahead of the baseline."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from markupsafe import Markup
 
 from miniplm.report import minis, palette
 from miniplm.report.content import ReportContent
 from miniplm.report.gap_figure import gap_figure
-from miniplm.report.loss_figure import MOST_PALE, MOST_POINTS, loss_figure, thin
+from miniplm.report.loss_figure import MOST_PALE, loss_figure
 from miniplm.report.model_content import TrainingCurves
 from miniplm.report.palette import Style
+from miniplm.report.thinning import thinned
 from miniplm.report.training_axes import POSITIONS, AxisName
-
-_MOST_MARKS, _FEWEST_MARKS = 2400, 40
-"""Of all lines of a figure, and of each."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +68,8 @@ def model_styles(content: ReportContent) -> dict[str, Style]:
 
 def training_figures(content: ReportContent, styles: Mapping[str, Style]) -> TrainingFigures:
     """All figures of the training section."""
-    most = _most_marks(len(content.curves))
-    in_order = [
-        replace(curve, held_out=thin(curve.held_out, most))
-        for curve in sorted(content.curves, key=lambda curve: list(styles).index(curve.model))
-    ]
+    in_order = sorted(content.curves, key=lambda curve: list(styles).index(curve.model))
+    in_order = thinned(in_order)
     students = [curve for curve in in_order if curve.role == "student"]
     teachers = [curve for curve in in_order if curve.role != "student"]
     final = [curve.train[-1].num_tokens for curve in teachers if curve.train]
@@ -89,16 +84,6 @@ def training_figures(content: ReportContent, styles: Mapping[str, Style]) -> Tra
         teachers_figure=loss_figure("teachers", teachers, styles, "tokens", wide=False, log=apart),
         teachers=[_legend_entry(curve, styles) for curve in teachers],
     )
-
-
-def _most_marks(num_lines: int) -> int:
-    """How many marks a line gets: enough to see it, few enough for the page to stay small.
-
-    Example:
-        >>> _most_marks(2), _most_marks(20), _most_marks(100)
-        (400, 120, 40)
-    """
-    return min(MOST_POINTS, max(_FEWEST_MARKS, _MOST_MARKS // max(1, num_lines)))
 
 
 def _variants(draw: Callable[[AxisName, bool], Markup | None]) -> list[Variant]:
