@@ -354,6 +354,17 @@ def test_a_page_of_many_long_texts_is_cut_to_its_limit(monkeypatch):
     assert len(render_page(report(rows=sampled)).encode()) > 3_000_000
 
 
+def test_a_study_of_many_students_stays_far_under_the_limit():
+    names = [f"student-{place}" for place in range(40)]
+    points = [CurvePoint(i, i * 10_000, i * 1e10, 9.0 - i / 100) for i in range(1, 301)]
+    curves = [TrainingCurves(name, "student", "", points, points) for name in names]
+    models = [model(name, "student", "", 1_000, 3_000_000, 6.0) for name in names]
+    html = render_page(report(curves=curves, models=models, baseline=names[0]))
+    assert len(html.encode()) < 6_000_000
+    marks = re.findall(r'data-model="student-39" data-x="3000000.0" data-y="([^"]*)"', html)
+    assert "6.0" in marks  # the last measurement is drawn whatever is left out
+
+
 # ---- little of it, or much -----------------------------------------------------------------------
 
 

@@ -11,6 +11,7 @@ from miniplm.report.gap_figure import gap_figure
 from miniplm.report.loss_figure import MOST_PALE, loss_figure
 from miniplm.report.model_content import NATS, TrainingCurves
 from miniplm.report.palette import Style
+from miniplm.report.thinning import thinned
 from miniplm.report.training_axes import POSITIONS, AxisName
 
 
@@ -68,6 +69,7 @@ def model_styles(content: ReportContent) -> dict[str, Style]:
 def training_figures(content: ReportContent, styles: Mapping[str, Style]) -> TrainingFigures:
     """All figures of the training section."""
     in_order = sorted(content.curves, key=lambda curve: list(styles).index(curve.model))
+    in_order = thinned(in_order)
     students = [curve for curve in in_order if curve.role == "student"]
     teachers = [curve for curve in in_order if curve.role != "student"]
     final = [curve.train[-1].num_tokens for curve in teachers if curve.train]
