@@ -34,10 +34,8 @@ from miniplm.selection.duplicates_config import NearDuplicatesConfig
 from miniplm.selection.grouping_config import GroupingConfig
 from miniplm.study.config import StudyConfig
 from miniplm.training.checks import method_faults
-from miniplm.training.config import READ_BY, BudgetConfig, TrainingConfig
+from miniplm.training.config import HELD_APART, READ_BY, BudgetConfig, TrainingConfig
 
-HELD_APART = ("held-apart-quarter", "held-apart")
-"""Two students that a study trains on text that is no candidate, the first a quarter as long."""
 _SHORTER = 4
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")

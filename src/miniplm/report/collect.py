@@ -24,10 +24,12 @@ from miniplm.report.results import write_results
 from miniplm.report.rows_content import SampledRows
 from miniplm.report.run_record import RunFiles, RunRecord
 from miniplm.report.sampled_rows import DrawnFrom, draw_rows
+from miniplm.report.scaling_rows import read_scaling
 from miniplm.report.selection_content import SelectionSummary
 from miniplm.report.selection_summary import summarise_selection
 from miniplm.report.stage_rows import flops_by_share, left_out, stage_rows
 from miniplm.report.study_rows import read_study
+from miniplm.report.task_rows import read_tasks
 from miniplm.report.training_curves import training_curves
 
 PAGE_NAME = "index.html"
@@ -84,6 +86,8 @@ def collect(run: RunFiles) -> ReportContent:
         cost=read_costs(record, models),
         tokenizers=run.tokenizers,
         candidates=candidate_tables(record.manifests, list(run.selections)),
+        tasks=read_tasks(record, groups),
+        scaling=read_scaling(record, curves),
         study=study,
     )
 

@@ -71,12 +71,13 @@ class HeldOutRow:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """A point of a training curve."""
+    """A point of a training curve, with the step's learning rate."""
 
     step: int
     num_tokens: int
     flops: float
     loss: float
+    lr: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Scaling fits, as plain data: what was measured, the fitted curve with its band, or why not.
 
-Losses are in nats per token, FLOPs are those of training.
+Losses are in the unit of the content, FLOPs are those of training.
 """
 
 from collections.abc import Sequence
@@ -49,3 +49,4 @@ class ScalingContent:
 
     fits: Sequence[ScalingFit]
     findings: Sequence[str] = field(default_factory=tuple)
+    unit: str = "nats per token"

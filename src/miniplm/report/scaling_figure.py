@@ -38,7 +38,7 @@ def _figure(content: ScalingContent, styles: Mapping[str, Style]) -> Markup | No
         return None
     x = Axis.around([flops for flops, _ in places], log=True)
     frame = Frame(x, Axis.around([loss for _, loss in places], padding=0.04), WIDTH, 420, right=26)
-    parts = frame.grid("training compute, FLOPs, spaced by ratios", "loss, nats per token")
+    parts = frame.grid("training compute, FLOPs, spaced by ratios", f"loss, {content.unit}")
     parts += [_band(frame, fit, styles[fit.method]) for fit in content.fits if fit.grid]
     parts += [part for fit in content.fits for part in _curve(frame, fit, styles[fit.method])]
     names = ", ".join(fit.method for fit in content.fits)

@@ -61,7 +61,8 @@ def _held_out(metrics: Metrics, unit: Unit, apart: Set[str]) -> float:
 
 
 def _point(metrics: Metrics, loss: float) -> CurvePoint:
-    return CurvePoint(metrics["step"], metrics["num_tokens"], metrics["flops"], loss)
+    step, num_tokens, flops = (metrics[name] for name in ("step", "num_tokens", "flops"))
+    return CurvePoint(step, num_tokens, flops, loss, metrics.get("lr", 1.0))
 
 
 def _smoothed(points: list[CurvePoint]) -> list[CurvePoint]:

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from miniplm.manifest import Outcome, require_manifest
-from miniplm.recipe import HELD_APART, Recipe
+from miniplm.recipe import Recipe
 from miniplm.road.models import Models, token_bytes
 from miniplm.road.step import Corpus, Step
 from miniplm.road.steps import Steps
+from miniplm.training.config import HELD_APART
 
 if TYPE_CHECKING:
     from miniplm.study.diagnosis import HeldApart

@@ -9,9 +9,11 @@ from miniplm.manifest import read_manifest
 from miniplm.scaling.curves import CurvePoint, LossCurve
 from miniplm.scaling.held_out_values import BITS_PER_BYTE, LossKind
 from miniplm.scaling.measured_on import HeldOutText, held_out_text, used_recipe
+from miniplm.training.config import HELD_APART
 from miniplm.training.metrics import METRICS_NAME, read_metrics
 
-_SCORERS = ("teacher", "reference")
+_SCORERS = ("teacher", "reference", *HELD_APART)
+"""Models that are trained and not compared."""
 
 
 @dataclass(frozen=True)

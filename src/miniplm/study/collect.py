@@ -68,4 +68,4 @@ def _curve(folder: Path, member: Member, apart: frozenset[str], trained: Manifes
 
 def _point(line: dict[str, Any], apart: frozenset[str]) -> CurvePoint:
     loss = mean_over_domains(line["held_out"], apart)
-    return CurvePoint(line["num_tokens"], line["flops"], loss, line["lr"])
+    return CurvePoint(line["num_tokens"], line["flops"], loss, line.get("lr", 1.0))

@@ -9,6 +9,9 @@ from miniplm.config import NOT_FINGERPRINTED, Config, WholeNumber
 from miniplm.training.schedule import Schedule
 from miniplm.training.trackers import TrackerName
 
+HELD_APART = ("held-apart-quarter", "held-apart")
+"""Two students that a study trains on text that is no candidate, the first a quarter as long."""
+
 
 class BudgetConfig(Config):
     """How long to train: one of the three."""
