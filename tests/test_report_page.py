@@ -20,6 +20,7 @@ from miniplm.report.model_content import CurvePoint, HeldOutRow, ModelRow, Train
 from miniplm.report.page import render_page
 from miniplm.report.selection_content import DomainRow
 from miniplm.report.selection_summary import fitted_line
+from miniplm.report.task_content import TaskContent, TaskResult
 from miniplm.selection.config import SelectionConfig
 
 # ---- reading a page back -------------------------------------------------------------------------
@@ -431,6 +432,9 @@ EDGES = {
     "cost of an unknown kind": lambda: report(flops_by_share={"teacher": 1e12, "proxy": 1e12}),
     "held-out of some models only": lambda: report(
         held_out=[HeldOutRow("books", 0, {"miniplm": 4.0}, {})]
+    ),
+    "a task of one item": lambda: report(
+        tasks=TaskContent([TaskResult("piqa", "plain", "acc", 1.0, None, None, 1)])
     ),
     "a name of 300 characters": lambda: report(
         held_out_models=["n" * 300], baseline="n" * 300,

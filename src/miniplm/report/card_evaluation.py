@@ -160,9 +160,10 @@ def _section(model: str, rows: Sequence[HeldOutRow], tasks: Sequence[TaskResult]
 def _task_line(result: TaskResult) -> str:
     items = "" if result.num_items is None else f"{result.num_items:,}"
     chance = "" if result.chance is None else f"{result.chance:.3f}"
+    error = "" if result.standard_error is None else f"{result.standard_error:.4f}"
     return (
-        f"| {_cell(result.task)} | {result.metric} | {items} | {result.value:.4f} | "
-        f"{result.standard_error:.4f} | {chance} |"
+        f"| {_cell(result.task)} | {result.metric} | {items} | {result.value:.4f} | {error} | "
+        f"{chance} |"
     )
 
 

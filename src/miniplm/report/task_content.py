@@ -9,14 +9,15 @@ class TaskResult:
     """How one model did on one task.
 
     Accuracies are shares from 0 to 1; `metric` is `acc_norm` or `acc`, `chance` what guessing
-    gives, None where that says nothing (LAMBADA). `num_items` is None for an average of tasks.
+    gives, None where that says nothing (LAMBADA). `num_items` is None for an average of tasks,
+    `standard_error` for a task of a single item.
     """
 
     task: str
     model: str
     metric: str
     value: float
-    standard_error: float
+    standard_error: float | None
     chance: float | None
     num_items: int | None
 

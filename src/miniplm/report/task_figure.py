@@ -101,9 +101,10 @@ def _figure(lines: Sequence[TaskLine], styles: Mapping[str, Style]) -> Markup:
 
 
 def _dot(result: TaskResult, style: Style) -> Dot:
+    value, said = result.value, formats.fixed(100 * result.value, 1)
+    name = f"{result.model}, {result.task}"
+    if result.standard_error is None:
+        return Dot(result.model, value, style, f"{name}: {said} %")
     reach = _ERRORS * result.standard_error
-    said = f"{formats.fixed(100 * result.value, 1)} ± {formats.fixed(100 * reach, 1)} %"
-    return Dot(
-        result.model, result.value, style, f"{result.model}, {result.task}: {said}",
-        max(0.0, result.value - reach), min(1.0, result.value + reach),
-    )  # fmt: skip
+    title = f"{name}: {said} ± {formats.fixed(100 * reach, 1)} %"
+    return Dot(result.model, value, style, title, max(0.0, value - reach), min(1.0, value + reach))
