@@ -1,5 +1,6 @@
 import doctest
 import math
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -9,9 +10,11 @@ from hypothesis import strategies as st
 from made_up_report import report, selection
 from miniplm.report import curves, formats, scales, selections, tables
 from miniplm.report.gap_figure import gap_points
+from miniplm.report.headline import headline
 from miniplm.report.line_chart import Point
 from miniplm.report.loss_figure import thin
 from miniplm.report.model_content import CurvePoint, TrainingCurves
+from miniplm.report.study_content import StudyContent, StudyRow
 
 
 @pytest.mark.parametrize(
@@ -173,3 +176,18 @@ def test_examples_in_docstrings_hold(module):
     failed, tried = doctest.testmod(module)
     assert failed == 0
     assert tried > 0
+
+
+def test_a_study_comes_first_with_its_own_outcome():
+    rows = [
+        StudyRow("plain", "0.5M", 2.5, 0.01, {1: 2.5, 2: 2.5}),
+        StudyRow("worse", "0.5M", 2.6, 0.01, {1: 2.6, 2: 2.6}, 0.1, 0.0, 0.2, 0.5),
+        StudyRow("good", "0.5M", 2.4, 0.01, {1: 2.4, 2: 2.4}, -0.1, -0.2, 0.0, 1.5),
+    ]
+    content = replace(report(), study=StudyContent("bits", "plain", rows))
+    shown = headline(content)
+    assert shown.drawing is None
+    (figure,) = shown.figures
+    assert (figure.name, figure.value) == ("Bits per byte against plain, 0.5M", "−0.1000")
+    assert "good, the best of 2, mean of 2 seeds" in figure.meaning
+    assert "1.50 times less compute to the same loss" in figure.meaning

@@ -15,6 +15,7 @@ from miniplm.report.line_chart import Scale
 from miniplm.report.model_content import HeldOutRow
 from miniplm.report.palette import Style
 from miniplm.report.scales import Axis
+from miniplm.report.study_content import StudyContent, StudyRow
 
 _BEYOND = 0.03
 """Share of the domains at either end that need no room: one that differs by far is drawn at the
@@ -40,9 +41,46 @@ class Headline:
 
 
 def headline(content: ReportContent) -> Headline:
-    """What a reader in a hurry sees."""
+    """What a reader in a hurry sees; of a study its outcome, which it draws itself."""
+    if content.study is not None:
+        return Headline(_of_study(content.study), None)
     found = (_best(content), _equal_loss(content), _break_even(content))
     return Headline([figure for figure in found if figure], _drawing(content))
+
+
+def _of_study(study: StudyContent) -> list[Figure]:
+    """Of each size, the method that is furthest ahead of the baseline, if any method is there."""
+    figures = []
+    for size in dict.fromkeys(row.size for row in study.rows):
+        rows = {
+            row.difference: row
+            for row in study.rows
+            if row.size == size and row.difference is not None
+        }
+        if not rows:
+            continue
+        best, row = min(rows.items())
+        seeds = f"mean of {row.num_seeds} seeds" if row.num_seeds > 1 else "one seed"
+        interval = ""
+        if row.low is not None and row.high is not None:
+            interval = f", {formats.signed(row.low, 4)} to {formats.signed(row.high, 4)}"
+        figures.append(
+            Figure(
+                f"Bits per byte against {study.baseline}, {size}",
+                formats.signed(best, 4),
+                f"{row.method}{_of_many(len(rows))}, {seeds}{interval}{_saved(row)}",
+            )
+        )
+    return figures
+
+
+def _saved(row: StudyRow) -> str:
+    """Training compute to the same loss, in words."""
+    factor = row.compute_saved
+    if factor is None:
+        return ""
+    words = "less" if factor >= 1 else "more"
+    return f"; {formats.fixed(max(factor, 1 / factor), 2)} times {words} compute to the same loss"
 
 
 def _differences(content: ReportContent) -> dict[str, dict[str, float]]:

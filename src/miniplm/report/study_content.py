@@ -10,6 +10,7 @@ class StudyRow:
 
     `values` are by seed. `difference` is the mean of the baseline's of the same size taken from
     this one's seed by seed, `low` and `high` the ends of its 95 % interval; None for the baseline.
+    `compute_saved` says how many times less training compute it needed to the baseline's loss.
     """
 
     method: str
@@ -20,6 +21,7 @@ class StudyRow:
     difference: float | None = None
     low: float | None = None
     high: float | None = None
+    compute_saved: float | None = None
 
     @property
     def num_seeds(self) -> int:
