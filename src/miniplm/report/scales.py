@@ -72,12 +72,12 @@ def tick_labels(ticks: Sequence[float], factor: float = 1.0, *, log: bool = Fals
     Example:
         >>> tick_labels([0.0, 500_000.0, 1_000_000.0], 1e6)
         ['0.0', '0.5', '1.0']
-        >>> tick_labels([1e5, 1e6], log=True)
-        ['10⁵', '10⁶']
+        >>> tick_labels([5e5, 1e6], log=True)
+        ['5·10⁵', '10⁶']
     """
     shown = [tick / factor for tick in ticks]
     if log and shown and shown[-1] >= 1e6:
-        return [f"10{f'{math.log10(tick):.0f}'.translate(_SUPERSCRIPTS)}" for tick in shown]
+        return [_power_of_ten(tick) for tick in shown]
     if log:
         return [f"{tick:,.6g}" for tick in shown]
     digits = next(
@@ -89,6 +89,12 @@ def tick_labels(ticks: Sequence[float], factor: float = 1.0, *, log: bool = Fals
         8,
     )
     return [f"{tick:,.{digits}f}".replace("-", "\N{MINUS SIGN}") for tick in shown]
+
+
+def _power_of_ten(value: float) -> str:
+    leading, exponent = f"{value:.0e}".split("e")
+    power = f"10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
+    return power if leading == "1" else f"{leading}·{power}"
 
 
 def count_unit(largest: float) -> tuple[float, str]:
