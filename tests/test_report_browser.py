@@ -365,8 +365,11 @@ def test_scaling_marks_are_the_measured_losses_and_a_refusal_is_said(seen):
     assert "Two points cannot fix three constants." in seen.texts("#scaling table")[0]
 
 
-def test_the_headline_is_the_table_s(seen):
-    drawn = estimates(seen, "svg.headline")
+def test_the_headline_is_the_table_s(chromium, tmp_path):
+    path = tmp_path / "index.html"
+    path.write_text(render_page(report()), encoding="utf-8")
+    with visit(chromium, path) as seen:
+        drawn = estimates(seen, "svg.headline")
     rows = {row.domain: row.bits_per_byte for row in report().held_out}
     average = rows["average of domains"]
     assert drawn == {
