@@ -17,6 +17,7 @@ from miniplm.runtime.team import rank
 
 if TYPE_CHECKING:
     from miniplm.export.config import Form
+    from miniplm.model import Dtype
     from miniplm.planning.plan import Plan, StepPlan
 
 _OVERRIDES = "OVERRIDES change fields of the recipe for this call, such as training.lr=3e-4."
@@ -412,6 +413,23 @@ def scaling(run_dirs: tuple[Path, ...], points: str, skip: float, **question: An
 )
 @click.option("--limit", type=int, help="First items of each task; default: all.")
 @click.option(
+    "--text",
+    "texts",
+    multiple=True,
+    help="Text to measure bits per byte on: a file, folder or glob (JSON lines, text, Parquet); "
+    "may be given again.",
+)
+@click.option(
+    "--domain-field", help="Of JSON lines: the field that names the domain (default: by file)."
+)
+@click.option("--window", type=click.IntRange(min=2), help="Tokens that a model sees of a text.")
+@click.option(
+    "--stride",
+    type=click.IntRange(min=1),
+    help="Tokens from one window to the next (default: side by side).",
+)
+@click.option("--set-apart", multiple=True, help="Domains (globs) that averages leave out.")
+@click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16"]),
     default="float32",
@@ -423,7 +441,7 @@ def scaling(run_dirs: tuple[Path, ...], points: str, skip: float, **question: An
     type=click.Path(path_type=Path),
     default=Path("measured"),
     show_default=True,
-    help="Folder of the results: results.json, and a Parquet file of items per model and task.",
+    help="Folder of the results: results.json, and Parquet files of items and documents.",
 )
 def measure(
     models: tuple[str, ...],
@@ -431,24 +449,36 @@ def measure(
     tasks_dir: str | None,
     num_fewshot: int,
     limit: int | None,
-    dtype: str,
+    texts: tuple[str, ...],
+    domain_field: str | None,
+    window: int | None,
+    stride: int | None,
+    set_apart: tuple[str, ...],
+    dtype: "Dtype",
     out: Path,
 ) -> None:
-    """Measure models side by side, without a recipe.
+    """Measure models side by side on tasks, on text, or on both, without a recipe.
 
     MODELS are hub names or folders. The same command again goes on where it was stopped.
     """
     from miniplm.evaluation.measure import measure_tasks, tasks_config
+    from miniplm.evaluation.measure_text import measure_text, text_lines, text_question
     from miniplm.evaluation.measured_models import measured_models
     from miniplm.evaluation.task_table import task_lines
     from miniplm.runtime.lock import locked
 
-    if tasks is None:
-        raise click.UsageError("say what to measure, such as --tasks all")
-    config = tasks_config(tasks, tasks_dir, num_fewshot, limit, dtype)
+    if tasks is None and not texts:
+        raise click.UsageError("say what to measure, such as --tasks all or --text FILE")
+    named = measured_models(models)
     with locked(out, "--out"):
-        results = measure_tasks(measured_models(models), config, out)
-    _print_lines("Tasks: accuracy in per cent, with its standard error", task_lines(results))
+        if tasks is not None:
+            config = tasks_config(tasks, tasks_dir, num_fewshot, limit, dtype)
+            lines = task_lines(measure_tasks(named, config, out))
+            _print_lines("Tasks: accuracy in per cent, with its standard error", lines)
+        if texts:
+            question = text_question(texts, domain_field, dtype, window, stride, set_apart)
+            lines = text_lines(measure_text(named, question, out))
+            _print_lines("Text: bits per byte, with 95 % intervals over documents", lines)
     click.echo(f"\nresults: {out / 'results.json'}")
 
 

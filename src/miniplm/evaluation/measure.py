@@ -21,7 +21,8 @@ from miniplm.runtime.log import logger
 from miniplm.stage_runner import run_stage
 
 RESULTS_NAME = "results.json"
-_SUPERSEDED = "superseded"
+SUPERSEDED = "superseded"
+"""Folder of measurements of other settings, beside those of today."""
 
 
 def tasks_config(
@@ -86,7 +87,7 @@ def _ask(model: MeasuredModel, config: EvaluationConfig, folder: Path) -> TaskRe
         logger.info("%s: tasks", model.name)
         return evaluate_tasks(model.load(config.dtype), model.tokenizer(), config, into)
 
-    run_stage(place, _task_spec(model, config), work, set_aside=folder / _SUPERSEDED)
+    run_stage(place, _task_spec(model, config), work, set_aside=folder / SUPERSEDED)
     results = read_task_results(place)
     assert results is not None
     return results

@@ -72,10 +72,15 @@ def measure_texts(
         ArtefactError: It holds no token that can be predicted.
         ModelError: The model does not fit the tokenizer or the length.
     """
-    served = getattr(scorer.model.config, "max_position_embeddings", None) or _LONGEST_WINDOW
-    texts = TextScorer(scorer, tokenizer, length or min(served, _LONGEST_WINDOW), stride)
+    texts = TextScorer(scorer, tokenizer, length or window_of(scorer), stride)
     documents = Documents.of_pieces(_score(texts, text, folder, DocumentTally()))
     return MeasuredText(_summary(documents, set_apart), documents)
+
+
+def window_of(scorer: "ScoringModel") -> int:
+    """Tokens of a window, where nothing is said: what the model serves, 2,048 at most."""
+    served = getattr(scorer.model.config, "max_position_embeddings", None) or _LONGEST_WINDOW
+    return min(served, _LONGEST_WINDOW)
 
 
 def evaluate_texts(
