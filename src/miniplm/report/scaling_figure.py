@@ -34,10 +34,10 @@ def scaling_view(content: ScalingContent | None) -> ScalingView | None:
 def _figure(content: ScalingContent, styles: Mapping[str, Style]) -> Markup | None:
     places = [(p.flops, p.loss) for fit in content.fits for p in fit.points]
     places += [(g.flops, end) for fit in content.fits for g in fit.grid for end in (g.low, g.high)]
-    if not places:
+    if not any(fit.points for fit in content.fits):
         return None
     x = Axis.around([flops for flops, _ in places], log=True)
-    frame = Frame(x, Axis.around([loss for _, loss in places], padding=0.04), WIDTH, 420, right=26)
+    frame = Frame(x, _losses(content), WIDTH, 420, right=26)
     parts = frame.grid("training compute, FLOPs, spaced by ratios", "loss, nats per token")
     parts += [_band(frame, fit, styles[fit.method]) for fit in content.fits if fit.grid]
     parts += [part for fit in content.fits for part in _curve(frame, fit, styles[fit.method])]
@@ -45,6 +45,18 @@ def _figure(content: ScalingContent, styles: Mapping[str, Style]) -> Markup | No
     return svg.document(
         WIDTH, 420, parts, "chart wide scaling", f"Loss against training compute of {names}", frame
     )
+
+
+def _losses(content: ScalingContent) -> Axis:
+    """The range of what was fitted and extrapolated, and of as much above it.
+
+    A steep start, and a band that is wide there, would leave no room for the rest.
+    """
+    every = [point.loss for fit in content.fits for point in fit.points]
+    fitted = [point.loss for fit in content.fits for point in fit.points if point.fitted] or every
+    fitted += [g.loss for fit in content.fits for g in fit.grid if g.flops > fit.measured_to]
+    limit = 2 * max(fitted) - min(fitted)
+    return Axis.around([*fitted, *(loss for loss in every if loss <= limit)], padding=0.06)
 
 
 def _band(frame: Frame, fit: ScalingFit, style: Style) -> Element:
@@ -63,7 +75,7 @@ def _curve(frame: Frame, fit: ScalingFit, style: Style) -> list[Element]:
         for part, kind in ((inside, "line"), (beyond, "line dashed"))
         if len(part) > 1
     ]
-    for point in fit.points:
+    for point in (each for each in fit.points if frame.y.holds(each.loss)):
         title = f"{fit.method}: {formats.fixed(point.loss)} after {formats.flops(point.flops)}"
         mark = svg.marker(style.marker, frame.px(point.flops), frame.py(point.loss), 3.6)
         exact = {"data-method": fit.method, "data-x": repr(point.flops), "data-y": repr(point.loss)}
