@@ -1,5 +1,6 @@
 """Scaling fits: measured losses, the fitted curve with its band, dashed where extrapolated."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,12 +33,11 @@ def scaling_view(content: ScalingContent | None) -> ScalingView | None:
 
 
 def _figure(content: ScalingContent, styles: Mapping[str, Style]) -> Markup | None:
-    places = [(p.flops, p.loss) for fit in content.fits for p in fit.points]
-    places += [(g.flops, end) for fit in content.fits for g in fit.grid for end in (g.low, g.high)]
-    if not any(fit.points for fit in content.fits):
+    places = _places(content)
+    if not places:
         return None
     x = Axis.around([flops for flops, _ in places], log=True)
-    frame = Frame(x, _losses(content), WIDTH, 420, right=26)
+    frame = Frame(x, Axis.around([loss for _, loss in places], padding=0.04), WIDTH, 420, right=26)
     parts = frame.grid("training compute, FLOPs, spaced by ratios", "loss, nats per token")
     parts += [_band(frame, fit, styles[fit.method]) for fit in content.fits if fit.grid]
     parts += [part for fit in content.fits for part in _curve(frame, fit, styles[fit.method])]
@@ -47,16 +47,17 @@ def _figure(content: ScalingContent, styles: Mapping[str, Style]) -> Markup | No
     )
 
 
-def _losses(content: ScalingContent) -> Axis:
-    """The range of what was fitted and extrapolated, and of as much above it.
+def _places(content: ScalingContent) -> list[tuple[float, float]]:
+    """FLOPs and losses that need room: what was fitted, extrapolations, and not far above these.
 
     A steep start, and a band that is wide there, would leave no room for the rest.
     """
-    every = [point.loss for fit in content.fits for point in fit.points]
-    fitted = [point.loss for fit in content.fits for point in fit.points if point.fitted] or every
-    fitted += [g.loss for fit in content.fits for g in fit.grid if g.flops > fit.measured_to]
-    limit = 2 * max(fitted) - min(fitted)
-    return Axis.around([*fitted, *(loss for loss in every if loss <= limit)], padding=0.06)
+    points = [point for fit in content.fits for point in fit.points]
+    ahead = [g for fit in content.fits for g in fit.grid if g.flops > fit.measured_to]
+    losses = [point.loss for point in points if point.fitted] + [g.loss for g in ahead]
+    limit = 2 * max(losses) - min(losses) if losses else math.inf
+    measured = [(point.flops, point.loss) for point in points if point.loss <= limit]
+    return measured + [(g.flops, g.loss) for g in ahead]
 
 
 def _band(frame: Frame, fit: ScalingFit, style: Style) -> Element:
@@ -75,7 +76,9 @@ def _curve(frame: Frame, fit: ScalingFit, style: Style) -> list[Element]:
         for part, kind in ((inside, "line"), (beyond, "line dashed"))
         if len(part) > 1
     ]
-    for point in (each for each in fit.points if frame.y.holds(each.loss)):
+    for point in fit.points:
+        if not (frame.x.holds(point.flops) and frame.y.holds(point.loss)):
+            continue
         title = f"{fit.method}: {formats.fixed(point.loss)} after {formats.flops(point.flops)}"
         mark = svg.marker(style.marker, frame.px(point.flops), frame.py(point.loss), 3.6)
         exact = {"data-method": fit.method, "data-x": repr(point.flops), "data-y": repr(point.loss)}
