@@ -90,4 +90,5 @@ def _curve(frame: Frame, fit: ScalingFit, style: Style) -> list[Element]:
 
 
 def _path(frame: Frame, points: Sequence[FittedLoss], class_: str) -> Element:
-    return svg.polyline([(frame.px(g.flops), frame.py(g.loss)) for g in points], class_)
+    shown = [g for g in points if frame.x.holds(g.flops) and frame.y.holds(g.loss)]
+    return svg.polyline([(frame.px(g.flops), frame.py(g.loss)) for g in shown], class_)
