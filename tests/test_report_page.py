@@ -18,6 +18,7 @@ from miniplm.report import page as page_module
 from miniplm.report.content import ReportContent
 from miniplm.report.model_content import CurvePoint, HeldOutRow, ModelRow, TrainingCurves
 from miniplm.report.page import render_page
+from miniplm.report.scaling_content import FittedLoss, MeasuredLoss, ScalingContent, ScalingFit
 from miniplm.report.selection_content import DomainRow
 from miniplm.report.selection_summary import fitted_line
 from miniplm.report.task_content import TaskContent, TaskResult
@@ -388,6 +389,12 @@ def diverged():
     return [TrainingCurves("plain", "student", "all", points, points)]
 
 
+def steep_start():
+    points = [MeasuredLoss(10.0**n, 5 + 40 / n**3, n > 2) for n in range(1, 12)]
+    grid = [FittedLoss(10.0**n, 5.0, 1.0, 90.0) for n in range(1, 12)]
+    return ScalingContent([ScalingFit("plain", points, grid, 1e11)])
+
+
 EDGES = {
     "nothing at all": lambda: ReportContent(
         "", "", [], [], [], [], [], [], None, [], [], [], {}, {}, "", {}
@@ -433,6 +440,10 @@ EDGES = {
     "held-out of some models only": lambda: report(
         held_out=[HeldOutRow("books", 0, {"miniplm": 4.0}, {})]
     ),
+    "fits of nothing": lambda: report(
+        scaling=ScalingContent([ScalingFit("plain", [], [], 0.0, refusal="no points")])
+    ),
+    "a fit with a steep start and a wide band": lambda: report(scaling=steep_start()),
     "a task of one item": lambda: report(
         tasks=TaskContent([TaskResult("piqa", "plain", "acc", 1.0, None, None, 1)])
     ),
@@ -447,6 +458,15 @@ EDGES = {
 @pytest.mark.parametrize("edge", EDGES)
 def test_edges_render(edge):
     check(render_page(EDGES[edge]()))
+
+
+def test_a_steep_start_of_a_fit_leaves_room_for_the_rest():
+    html = render_page(report(scaling=steep_start()))
+    figure = html.partition('<section id="scaling">')[2].partition("</section>")[0]
+    frame = json.loads(re.search(r'data-frame="([^"]*)"', figure)[1].replace("&quot;", '"'))
+    drawn = [float(y) for y in re.findall(r'data-method="plain"[^>]*data-y="([^"]*)"', figure)]
+    assert max(drawn) <= frame["y"][1] < 9
+    assert len(drawn) == 9  # of eleven; the first two lie far above
 
 
 def test_what_is_missing_is_said():

@@ -1,5 +1,6 @@
 """Scaling fits: measured losses, the fitted curve with its band, dashed where extrapolated."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -32,8 +33,7 @@ def scaling_view(content: ScalingContent | None) -> ScalingView | None:
 
 
 def _figure(content: ScalingContent, styles: Mapping[str, Style]) -> Markup | None:
-    places = [(p.flops, p.loss) for fit in content.fits for p in fit.points]
-    places += [(g.flops, end) for fit in content.fits for g in fit.grid for end in (g.low, g.high)]
+    places = _places(content)
     if not places:
         return None
     x = Axis.around([flops for flops, _ in places], log=True)
@@ -45,6 +45,19 @@ def _figure(content: ScalingContent, styles: Mapping[str, Style]) -> Markup | No
     return svg.document(
         WIDTH, 420, parts, "chart wide scaling", f"Loss against training compute of {names}", frame
     )
+
+
+def _places(content: ScalingContent) -> list[tuple[float, float]]:
+    """FLOPs and losses that need room: what was fitted, extrapolations, and not far above these.
+
+    A steep start, and a band that is wide there, would leave no room for the rest.
+    """
+    points = [point for fit in content.fits for point in fit.points]
+    ahead = [g for fit in content.fits for g in fit.grid if g.flops > fit.measured_to]
+    losses = [point.loss for point in points if point.fitted] + [g.loss for g in ahead]
+    limit = 2 * max(losses) - min(losses) if losses else math.inf
+    measured = [(point.flops, point.loss) for point in points if point.loss <= limit]
+    return measured + [(g.flops, g.loss) for g in ahead]
 
 
 def _band(frame: Frame, fit: ScalingFit, style: Style) -> Element:
@@ -64,6 +77,8 @@ def _curve(frame: Frame, fit: ScalingFit, style: Style) -> list[Element]:
         if len(part) > 1
     ]
     for point in fit.points:
+        if not (frame.x.holds(point.flops) and frame.y.holds(point.loss)):
+            continue
         title = f"{fit.method}: {formats.fixed(point.loss)} after {formats.flops(point.flops)}"
         mark = svg.marker(style.marker, frame.px(point.flops), frame.py(point.loss), 3.6)
         exact = {"data-method": fit.method, "data-x": repr(point.flops), "data-y": repr(point.loss)}
@@ -75,4 +90,5 @@ def _curve(frame: Frame, fit: ScalingFit, style: Style) -> list[Element]:
 
 
 def _path(frame: Frame, points: Sequence[FittedLoss], class_: str) -> Element:
-    return svg.polyline([(frame.px(g.flops), frame.py(g.loss)) for g in points], class_)
+    shown = [g for g in points if frame.x.holds(g.flops) and frame.y.holds(g.loss)]
+    return svg.polyline([(frame.px(g.flops), frame.py(g.loss)) for g in shown], class_)
