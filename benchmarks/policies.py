@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from benchmarks.calibration_figures import is_noise
-from miniplm.evaluation.held_out import AVERAGE, OVERALL
+from miniplm.evaluation.averages import AVERAGE, OVERALL
 from miniplm.manifest import require_manifest
 
 _TRIGRAMS = 2

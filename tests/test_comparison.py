@@ -13,7 +13,7 @@ from miniplm.cli import main
 from miniplm.errors import ArtefactError, ConfigError, StageNotReadyError
 from miniplm.report.compare_runs import compare_runs
 from miniplm.report.comparison import name_runs
-from miniplm.report.model_content import HeldOutRow
+from miniplm.report.model_content import BITS, HeldOutRow
 from miniplm.report.results import read_results, write_results
 from test_report_page import check, poisoned
 
@@ -95,6 +95,19 @@ def test_other_text_and_other_tokenizers_are_said_and_not_compared(runs, tmp_pat
     assert "c: plain, c: miniplm" in text
     assert [row[-1] for row in cells(page, "plain", "against baseline")][2] == "–"
     assert 'data-model="c: plain"' not in text
+
+
+def test_curves_in_bits_per_byte_compare_across_tokenizers_and_with_nothing_else(tmp_path):
+    bits = [dataclasses.replace(curve, unit=BITS) for curve in content().curves]
+    made = {
+        "a": make_run(tmp_path / "a", content(curves=bits)),
+        "b": make_run(tmp_path / "b", content(curves=bits), tokenizer="two"),
+        "c": make_run(tmp_path / "c", content()),
+    }
+    text = compare_runs(list(made.values()), tmp_path / "page.html").read_text(encoding="utf-8")
+    assert 'data-model="b: plain"' in text
+    assert 'data-model="c: plain"' not in text
+    assert "No curves are drawn of c: plain, " in text
 
 
 def test_hostile_names_stay_text(tmp_path):

@@ -304,7 +304,7 @@ HOSTILE = (
 def poisoned(value, name=""):
     """The same content with something hostile behind every free text in it."""
     if isinstance(value, str):
-        return value if name in {"role", "band"} else value + HOSTILE
+        return value if name in {"role", "band", "unit"} else value + HOSTILE
     if dataclasses.is_dataclass(value):
         fields = {
             f.name: poisoned(getattr(value, f.name), f.name) for f in dataclasses.fields(value)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from miniplm.evaluation.averages import AVERAGE, OVERALL
 from miniplm.report.content import ReportContent
-from miniplm.report.model_content import HeldOutRow, ModelRow, TrainingCurves
+from miniplm.report.model_content import BITS, HeldOutRow, ModelRow, TrainingCurves
 from miniplm.report.results import KeptShares, Results
 from miniplm.report.task_content import TaskContent
 
@@ -123,35 +123,36 @@ def _students(runs: Sequence[ComparedRun]) -> list[ModelRow]:
     ]
 
 
-def _tokenizer(runs: Sequence[ComparedRun]) -> str | None:
-    """That of the baseline."""
-    first = runs[0].results
-    return first.tokenizers.get(first.baseline or "")
-
-
 def _curves(runs: Sequence[ComparedRun]) -> list[TrainingCurves]:
-    wanted = _tokenizer(runs)
     return [
         replace(curve, model=run.label(curve.model))
         for run in runs
         for curve in run.results.curves
-        if curve.role == "student" and run.results.tokenizers.get(curve.model) == wanted
+        if curve.role == "student" and _is_drawn(runs[0].results, run.results, curve)
     ]
 
 
+def _is_drawn(first: Results, results: Results, curve: TrainingCurves) -> bool:
+    """Whether a curve compares with the baseline's: in bits per byte, or of the same tokens."""
+    drawn = next((each for each in first.curves if each.model == first.baseline), None)
+    if drawn is None or curve.unit != drawn.unit:
+        return False
+    own = results.tokenizers.get(curve.model)
+    return curve.unit == BITS or own == first.tokenizers.get(drawn.model)
+
+
 def _left_out_curves(runs: Sequence[ComparedRun]) -> list[str]:
-    wanted = _tokenizer(runs)
     left = [
         run.label(curve.model)
         for run in runs
         for curve in run.results.curves
-        if curve.role == "student" and run.results.tokenizers.get(curve.model) != wanted
+        if curve.role == "student" and not _is_drawn(runs[0].results, run.results, curve)
     ]
     if not left:
         return []
     return [
-        f"Losses per token compare for models of one tokenizer; {', '.join(left)} read another "
-        "than the baseline and have no curve here. Bits per byte compare."
+        f"No curves are drawn of {', '.join(left)}: losses per token compare for models of the "
+        "baseline's tokenizer only, and not with bits per byte."
     ]
 
 
