@@ -276,7 +276,7 @@ def test_held_out_differences_carry_their_sign(page):
 
 def test_equal_loss_gives_a_ratio_only_where_both_reached_it(page):
     assert page.row("miniplm", "At loss") == [
-        "plain", "4.403", "44.6 TFLOPs", "41 TFLOPs", "0.92 \N{MULTIPLICATION SIGN}"
+        "plain", "4.403 nats per token", "44.6 TFLOPs", "41 TFLOPs", "0.92 \N{MULTIPLICATION SIGN}"
     ]  # fmt: skip
     assert page.row("miniplm-calibrated-wide-4-layers-seed-1", "At loss")[-1] == "–"
 

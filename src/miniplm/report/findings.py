@@ -224,6 +224,7 @@ def _equal_loss(baseline: TrainingCurves, student: TrainingCurves) -> EqualLossR
         student_flops=ours,
         baseline_flops=theirs,
         sentence=sentence,
+        unit=student.unit,
     )
 
 

@@ -162,8 +162,9 @@ def _equal_loss(content: ReportContent) -> Figure | None:
     return Figure(
         "Training compute saved at equal loss",
         f"{formats.fixed(ratios[best], 2)} times",
-        f"{best.student}{_of_many(len(ratios))}, against {best.baseline} at a held-out loss of "
-        f"{formats.fixed(best.loss)}" + ("" if ratios[best] >= 1 else "; below 1 it needed more"),
+        f"{best.student}{_of_many(len(ratios))}, against {best.baseline} at "
+        f"{formats.fixed(best.loss)} {best.unit} of held-out text"
+        + ("" if ratios[best] >= 1 else "; below 1 it needed more"),
     )
 
 

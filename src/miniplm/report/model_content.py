@@ -108,3 +108,5 @@ class EqualLossRow:
     baseline_flops: float | None
     sentence: str
     """The finding in plain words, whichever way it went."""
+    unit: Unit = NATS
+    """Of the loss; bits per byte are means over domains."""

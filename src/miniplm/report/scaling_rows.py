@@ -36,7 +36,7 @@ def read_scaling(record: RunRecord, curves: Sequence[TrainingCurves]) -> Scaling
     findings = scaling_findings(methods, kind, budgets=[_FURTHER * trained])
     return ScalingContent(
         fits=[_fit(series) for series in findings.series],
-        findings=_sentences(findings),
+        findings=_sentences(findings, students[0].unit),
         unit=students[0].unit,
     )
 
@@ -76,27 +76,27 @@ def _fit(series: SeriesContent) -> ScalingFit:
     )
 
 
-def _sentences(findings: ScalingFindings) -> list[str]:
+def _sentences(findings: ScalingFindings, unit: str) -> list[str]:
     """Savings read off the curves first, those of the laws second, and what both rest on."""
-    measured = [_measured(saving) for saving in findings.measured]
-    fitted = [_fitted(saving) for saving in findings.fitted if saving.compute is not None]
+    measured = [_measured(saving, unit) for saving in findings.measured]
+    fitted = [_fitted(saving, unit) for saving in findings.fitted if saving.compute is not None]
     return [*measured, *fitted, *findings.cautions]
 
 
-def _measured(saving: MeasuredSaving) -> str:
+def _measured(saving: MeasuredSaving, unit: str) -> str:
     name = series_name(saving.method, saving.num_params)
     if saving.compute is None or saving.loss is None:
         return f"{name}: no saving can be read off the curves: {saving.refusal}."
     return (
         f"Read off the curves, {name} needs {_READINGS[saving.reading]}"
         f"{factor_text(saving.compute)} times less training compute than {saving.baseline} to "
-        f"{saving.loss:.3f}."
+        f"{saving.loss:.3f} {unit}."
     )
 
 
-def _fitted(saving: FittedSaving) -> str:
+def _fitted(saving: FittedSaving, unit: str) -> str:
     assert saving.compute is not None
-    at = f"{saving.loss:.3f}"
+    at = f"{saving.loss:.3f} {unit}"
     if saving.num_tokens is not None:
         at = f"what {saving.baseline} would reach after {count(saving.num_tokens)} tokens"
     name = series_name(saving.method, saving.num_params)
