@@ -101,6 +101,11 @@ def _rule(config: SelectionConfig) -> str:
     score = "this score"
     if config.calibration != "none":
         score = f"the score after calibration ({config.calibration}; drawn is the one before)"
+    if config.mix_of is not None:
+        return (
+            f"Sequences are kept by chance, as many of each domain as {config.mix_of!r} keeps, "
+            "whatever their score: what its mix alone buys."
+        )
     if config.policy in _BY_ANOTHER:
         return _BY_ANOTHER[config.policy].format(within=within)
     if config.policy == "sample":

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from miniplm.data.splits import CANDIDATES
 from miniplm.export.exporter import SHARDS_FOLDER, export_corpus
-from miniplm.manifest import Outcome
+from miniplm.manifest import Outcome, require_manifest
 from miniplm.recipe import Recipe
 from miniplm.road.candidates import Candidates
 from miniplm.road.forms import Forms
@@ -62,14 +62,21 @@ class Corpora:
         recipe, tokenized, candidates = self._recipe, self._tokenized, self._candidates
         config, shards = recipe.selections[name], candidates.corpus.shards
         tables, tables_needed = candidates.tables_for(config)
+        mixed = self._selected[config.mix_of] if config.mix_of else None
+        mix_needed = {"mix_of": mixed} if mixed else {}
 
         def select(folder: Path) -> Outcome:
+            from miniplm.selection.mix_of import with_mix
             from miniplm.selection.selector import select_sequences
 
+            chosen = config
+            if mixed is not None:
+                other = require_manifest(mixed.folder, "Run `miniplm select` first.")
+                chosen = with_mix(config, other.facts["domains"])
             teacher, reference = self._scores["teacher"].folder, self._scores["reference"].folder
             require_scores_to_select_by(recipe, teacher, config, tables)
             return select_sequences(
-                shards, teacher, reference, config, recipe.seed, folder, tables=tables
+                shards, teacher, reference, chosen, recipe.seed, folder, tables=tables
             )
 
         def export(folder: Path) -> Outcome:
@@ -78,7 +85,7 @@ class Corpora:
         selected = self._steps.add(
             f"select/{name}",
             {**config.fingerprinted(), "seed": recipe.seed},
-            {**candidates.needs, **tables_needed, **self._scores},
+            {**candidates.needs, **tables_needed, **mix_needed, **self._scores},
             select,
             candidates.inputs,
         )

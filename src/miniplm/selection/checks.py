@@ -19,7 +19,7 @@ def row_table_faults(
         near_duplicates: Section of the recipe.
         grouping: Section of the recipe.
     """
-    faults = []
+    faults = _mix_faults(selections)
     for name, selection in selections.items():
         if selection.within == "group" and grouping is None:
             faults.append(
@@ -36,4 +36,19 @@ def row_table_faults(
                 f"selections.{name}.one_per_cluster: near_duplicates.keep: first leaves one of "
                 "each cluster before anything is scored; remove one of the two"
             )
+    return faults
+
+
+def _mix_faults(selections: Mapping[str, SelectionConfig]) -> list[str]:
+    """Selections that take the mix of one that does not stand above them."""
+    faults: list[str] = []
+    above: list[str] = []
+    for name, selection in selections.items():
+        if selection.mix_of is not None and selection.mix_of not in above:
+            there = f"there are {', '.join(above)}" if above else "there is none"
+            faults.append(
+                f"selections.{name}.mix_of: names a selection above it; {there} "
+                f"(given: {selection.mix_of!r})"
+            )
+        above.append(name)
     return faults

@@ -35,6 +35,7 @@ READ_BY: dict[str, frozenset[str]] = {
     "replacement": frozenset({"sample"}),
     "shares": frozenset({"quota"}),
     "floor": frozenset({"quota"}),
+    "mix_of": frozenset({"random"}),
     "schedule": frozenset({"top_ratio", "quota", "random", "teacher_only", "reference_only"}),
     "within": frozenset({*_BY_RATIO, *_BY_TOKENS}),
     "calibration": frozenset({"top_ratio", "token_budget", "threshold", "band", "sample", "quota"}),
@@ -90,6 +91,11 @@ class SelectionConfig(Config):
     floor: float = Field(
         0.0, ge=0, lt=1, description="of quota: share of every domain that is kept in any case"
     )
+    mix_of: str | None = Field(
+        None,
+        description="of random: a selection above it, as many rows of each domain as that keeps: "
+        "what its mix alone buys",
+    )
     schedule: list[PhaseConfig] = Field(
         [],
         description="shares that narrow as training goes on, such as [{until: 0.3, ratio: 1}, "
@@ -134,6 +140,8 @@ class SelectionConfig(Config):
         if self.policy == "threshold":
             ends = (("from", self.min_score), ("to", self.max_score))
             return "scores " + " ".join(f"{word} {end:g}" for word, end in ends if end is not None)
+        if self.mix_of is not None:
+            return f"as many rows of each domain as {self.mix_of!r} keeps"
         if self.tokens is not None:
             return f"{self.tokens:,} tokens"
         shares = ", then ".join(f"{ratio:.0%}" for ratio in self.ratios)
@@ -147,8 +155,11 @@ class SelectionConfig(Config):
             unread.add("ratio")
         if not self.schedule:
             unread.add("schedule")
-        if not self.one_per_cluster:
-            unread.add("one_per_cluster")  # runs from before there was such a field still hold
+        for name in ("one_per_cluster", "mix_of"):
+            if not getattr(self, name):
+                unread.add(name)  # runs from before there was such a field still hold
+        if self.mix_of is not None:
+            unread.add("ratio")
         return {name: value for name, value in fields.items() if name not in unread}
 
 
@@ -177,6 +188,8 @@ def _amount_faults(config: SelectionConfig) -> list[str]:
         faults.append(f"skip_top {config.skip_top:g} and ratio {config.ratio:g} are more than all")
     if config.replacement and config.tokens is not None:
         faults.append("sampling with replacement takes a ratio, not tokens")
+    if config.mix_of is not None and ({"ratio", "tokens", "schedule", "within"} & given):
+        faults.append("mix_of: says how much is kept; remove ratio, tokens, schedule and within")
     if config.shares and config.floor:
         faults.append("give shares or a floor, not both")
     if config.tokens is None and config.floor > min(config.ratios):
