@@ -104,3 +104,10 @@ def test_examples_in_docstrings_hold():
     failed, tried = doctest.testmod(choice_words)
     assert failed == 0
     assert tried > 0
+
+
+def test_a_mix_alone_is_told():
+    config = SelectionConfig(policy="random", mix_of="sampled")
+    counts = {"sequences": 10, "kept": 5, "not_comparable": 0}
+    assert "as many of each domain as 'sampled' keeps" in choice_in_words(config, counts)
+    assert asked_in_words(config, counts) == "as many rows of each domain as 'sampled' keeps"

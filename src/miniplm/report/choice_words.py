@@ -7,6 +7,8 @@ from miniplm.selection.config import SelectionConfig
 
 _BY_ANOTHER = {
     "random": "Sequences are kept by chance alone{within}, whatever their score.",
+    "mix_of": "Sequences are kept by chance, as many of each domain as {other!r} keeps, whatever "
+    "their score: what its mix alone buys.",
     "teacher_only": "Kept{within} are the sequences that the teacher finds likeliest, whatever the "
     "difference score.",
     "reference_only": "Kept{within} are the sequences that the reference finds least likely, "
@@ -101,13 +103,11 @@ def _rule(config: SelectionConfig) -> str:
     score = "this score"
     if config.calibration != "none":
         score = f"the score after calibration ({config.calibration}; drawn is the one before)"
-    if config.mix_of is not None:
-        return (
-            f"Sequences are kept by chance, as many of each domain as {config.mix_of!r} keeps, "
-            "whatever their score: what its mix alone buys."
-        )
     if config.policy in _BY_ANOTHER:
-        return _BY_ANOTHER[config.policy].format(within=within)
+        kind = "random" if config.mix_of is None else "mix_of"
+        return _BY_ANOTHER[kind if config.policy == "random" else config.policy].format(
+            within=within, other=config.mix_of
+        )
     if config.policy == "sample":
         return _sampled(config, score, within)
     if config.policy == "quota":
