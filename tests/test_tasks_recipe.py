@@ -200,9 +200,11 @@ def test_figures_of_other_measurements_stay(tmp_path):
     }  # fmt: skip
 
 
-def test_mistakes_are_told_plainly(models, rows, tmp_path):
+def test_mistakes_are_told_plainly(models, rows, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     assert "say what to measure" in call(models[0]).output
     assert "did you mean 'piqa'" in call(models[0], "--tasks", "pika").output
+    assert not list(tmp_path.iterdir())  # no folder of results for a question that was none
     options = ("--tasks", "piqa", "--tasks-dir", rows, "--out", tmp_path)
     assert "cannot read the config of 'nobody/nothing'" in call("nobody/nothing", *options).output
     assert not list(tmp_path.rglob("*.parquet"))

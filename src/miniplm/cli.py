@@ -467,16 +467,16 @@ def measure(
     from miniplm.evaluation.task_table import task_lines
     from miniplm.runtime.lock import locked
 
-    if tasks is None and not texts:
+    if not tasks and not texts:
         raise click.UsageError("say what to measure, such as --tasks all or --text FILE")
     named = measured_models(models)
+    config = tasks and tasks_config(tasks, tasks_dir, num_fewshot, limit, dtype)
+    question = texts and text_question(texts, domain_field, dtype, window, stride, set_apart)
     with locked(out, "--out"):
-        if tasks is not None:
-            config = tasks_config(tasks, tasks_dir, num_fewshot, limit, dtype)
+        if config:
             lines = task_lines(measure_tasks(named, config, out))
             _print_lines("Tasks: accuracy in per cent, with its standard error", lines)
-        if texts:
-            question = text_question(texts, domain_field, dtype, window, stride, set_apart)
+        if question:
             lines = text_lines(measure_text(named, question, out))
             _print_lines("Text: bits per byte, with 95 % intervals over documents", lines)
     click.echo(f"\nresults: {out / 'results.json'}")
