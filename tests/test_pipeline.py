@@ -2,6 +2,7 @@ import errno
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -127,6 +128,22 @@ def test_changing_one_field_redoes_what_depends_on_it_and_going_back_nothing(
     assert {name: times(run_dir)[name] for name in STAGES} == before
     found = results(run_dir)
     assert {name: found[name] for name in original} == original
+
+
+def test_why_a_step_is_done_again_is_said(corpus_folder, tmp_path, caplog):
+    shutil.copytree(corpus_folder, tmp_path / "corpus")
+    made = recipe(tmp_path / "corpus", tmp_path / "run")
+
+    def walk():
+        run(made, kinds=["tokenize"])
+        run(made, kinds=["train"], only="reference")
+
+    walk()
+    os.utime(tmp_path / "corpus/tables-000.jsonl", (1, 1))
+    caplog.set_level("INFO", "miniplm")
+    walk()
+    assert "again, since files changed: corpus (they count by name, size and time" in caplog.text
+    assert "train/reference      again, since what it reads changed: tokenize" in caplog.text
 
 
 def test_the_order_of_students_decides_the_baseline(finished, corpus_folder):

@@ -152,8 +152,18 @@ def _say_why(step: Step) -> None:
         logger.info("%-20s started", step.name)
         return
     changes = changed_fields(existing.config, step.spec.config)
-    reason = "; ".join(changes[:4]) or "an earlier stage changed"
+    reason = "; ".join(changes[:4]) or _changed_inputs(step, existing)
     logger.info("%-20s again, since %s", step.name, reason)
+
+
+def _changed_inputs(step: Step, existing: Manifest) -> str:
+    before, after = existing.inputs, step.spec.inputs
+    names = ", ".join(name for name in {**before, **after} if before.get(name) != after.get(name))
+    if not names:
+        return "this version of miniplm makes it otherwise"
+    if step.needs:
+        return f"what it reads changed: {names}"
+    return f"files changed: {names} (they count by name, size and time of change)"
 
 
 def _dropped(manifest: Manifest) -> str:
