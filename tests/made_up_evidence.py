@@ -5,6 +5,7 @@ import math
 from miniplm.report.scaling_content import FittedLoss, MeasuredLoss, ScalingContent, ScalingFit
 from miniplm.report.study_content import StudyContent, StudyRow
 from miniplm.report.task_content import TaskContent, TaskDifference, TaskResult
+from miniplm.report.text_content import TextContent, TextDifference, TextResult
 
 TASKS = {  # metric, chance, items, plain, miniplm
     "hellaswag": ("acc_norm", 0.25, 10_042, 0.271, 0.284),
@@ -32,6 +33,27 @@ def tasks():
         TaskDifference("winogrande", "miniplm", "plain", 0.005, -0.016, 0.026),
     ]
     return TaskContent(results, num_fewshot=0, average="average", differences=differences)
+
+
+def texts():
+    results = [
+        TextResult(model, domain, bits, bits - 0.03, bits + 0.03, 2**bits, count)
+        for domain, count, *pair in (
+            ("letters", 40, 2.31, 2.22), ("minutes", 25, 1.94, 1.96),
+            ("average of domains", 65, 2.125, 2.09), ("all text", 65, 2.17, 2.12),
+        )
+        for model, bits in zip(("plain", "miniplm"), pair, strict=True)
+    ]  # fmt: skip
+    differences = [
+        TextDifference("miniplm", "plain", "letters", -0.09, -0.11, -0.07),
+        TextDifference("miniplm", "plain", "minutes", 0.02, -0.01, 0.05),
+    ]
+    averages = ["average of domains", "all text"]
+    single = [TextResult("plain", domain, 3.1, None, None, 8.6, 1) for domain in ("one", *averages)]
+    return [
+        TextContent("archive", results, differences, averages),
+        TextContent("note", single, (), averages, ["wide and plain: unlike"]),
+    ]
 
 
 def loss_at(flops, scale):

@@ -6,7 +6,7 @@ import pytest
 
 from browser import visit
 from made_up_effects import effects
-from made_up_evidence import scaling, study, tasks
+from made_up_evidence import scaling, study, tasks, texts
 from made_up_report import report, selection
 from made_up_rows import THRESHOLD, sampled_rows
 from miniplm.report.cost_content import CostContent, StudentCost
@@ -29,7 +29,7 @@ def page_path(tmp_path_factory):
     """The page of a made-up report that has something in every section."""
     path = tmp_path_factory.mktemp("page") / "index.html"
     selections = [selection(effects=effects()), selection(name="random", threshold=None)]
-    evidence = {"tasks": tasks(), "scaling": scaling(), "study": study()}
+    evidence = {"tasks": tasks(), "scaling": scaling(), "study": study(), "texts": texts()}
     content = report(selections=selections, rows=sampled_rows(), cost=COST, **evidence)
     path.write_text(render_page(content), encoding="utf-8")
     return path
@@ -54,7 +54,8 @@ def test_a_phone_does_not_scroll_sideways(chromium, tmp_path):
     ]
     sampled = dataclasses.replace(sampled_rows(), rows=rows)
     path = tmp_path / "index.html"
-    evidence = {"tasks": tasks(), "scaling": scaling(), "study": study(), "cost": COST}
+    evidence = {"tasks": tasks(), "scaling": scaling(), "study": study(), "cost": COST,
+                "texts": texts()}  # fmt: skip
     content = report(selections=[selection(effects=effects())], rows=sampled, **evidence)
     path.write_text(render_page(content), encoding="utf-8")
     with visit(chromium, path, width=PHONE, height=800) as seen:
@@ -94,7 +95,7 @@ def test_whatever_can_be_used_has_a_name(seen):
 def test_texts_that_hold_markup_stay_text(chromium, tmp_path):
     path = tmp_path / "index.html"
     hostile = poisoned(report(rows=sampled_rows(20), cost=COST, tasks=tasks(), study=study(),
-                              scaling=scaling()))  # fmt: skip
+                              scaling=scaling(), texts=texts()))  # fmt: skip
     path.write_text(render_page(hostile), encoding="utf-8")
     with visit(chromium, path) as seen:
         assert "<script>alert(1)</script>" in seen.texts("#examples .example")[0]
@@ -343,6 +344,23 @@ def test_task_accuracies_are_drawn_where_the_table_says(seen):
     assert "+1.3 (+0.4 to +2.2)" in cells[4]
     levels = seen.attributes("#tasks .level", "data-level")
     assert levels == [[row.chance] for row in tasks().results[::2] if row.chance is not None]
+
+
+def test_further_texts_show_differences_and_what_is_clear(seen):
+    tables = seen.page.locator("#texts table")
+    lines = [row.split("\t") for row in tables.nth(0).locator("tbody tr").all_inner_texts()]
+    assert [line[0] for line in lines] == ["letters", "minutes", "average of domains", "all text"]
+    assert [" ".join(cell.split()) for cell in lines[0][2:]] == [
+        "2.310 2.280 to 2.340", "2.220 2.190 to 2.250 −0.090 (−0.110 to −0.070)",
+    ]  # fmt: skip
+    kinds = seen.attributes("#texts tbody td:last-child", "class")
+    assert [kind for [kind] in kinds] == ["num better", "num ", "num ", "num ", "num "]
+    cell = seen.page.locator("#texts td.better")
+    assert cell.evaluate("each => getComputedStyle(each).backgroundColor").endswith("/ 0.25)")
+    assert [row.split("\t") for row in tables.nth(1).locator("tbody tr").all_inner_texts()] == [
+        ["one", "1", "3.100"]
+    ]
+    assert "Not compared: wide and plain: unlike" in seen.texts("#texts p.note")
 
 
 def test_the_study_shows_every_seed_and_the_means(seen):

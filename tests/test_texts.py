@@ -22,6 +22,7 @@ from miniplm.model import ModelConfig, build_model, model_config
 from miniplm.pipeline import run
 from miniplm.planning import make_plan
 from miniplm.recipe import make_recipe
+from miniplm.report.results import read_results
 from miniplm.road.road import Road
 from miniplm.scoring.reencoding import windows
 from miniplm.scoring.scoring_model import ScoringModel
@@ -223,6 +224,14 @@ def test_texts_are_measured_in_a_run(corpus_folder, tmp_path, files):
             tables[0].select("document", "num_tokens")
         )
     assert isinstance(tables[0], pl.DataFrame)
+    [text] = read_results(tmp_path / "run").texts
+    assert [result.model for result in text.results[::4]] == list(names)
+    [found] = [each for each in text.differences if each.domain == AVERAGE]
+    assert (found.model, found.baseline) == ("miniplm", "plain")
+    average = {each.model: each.bits_per_byte for each in text.results if each.domain == AVERAGE}
+    assert found.value == pytest.approx(average["miniplm"] - average["plain"])
+    assert found.low <= found.value <= found.high
+    assert '<section id="texts">' in (tmp_path / "run/report/index.html").read_text()
 
 
 def test_a_plan_counts_overlapping_windows(corpus_folder, tmp_path, files):

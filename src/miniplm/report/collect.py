@@ -30,6 +30,7 @@ from miniplm.report.selection_summary import summarise_selection
 from miniplm.report.stage_rows import flops_by_share, left_out, stage_rows
 from miniplm.report.study_rows import read_study
 from miniplm.report.task_rows import read_tasks
+from miniplm.report.text_rows import read_texts
 from miniplm.report.training_curves import training_curves
 
 PAGE_NAME = "index.html"
@@ -86,6 +87,7 @@ def collect(run: RunFiles) -> ReportContent:
         cost=read_costs(record, models),
         tokenizers=run.tokenizers,
         candidates=candidate_tables(record.manifests, list(run.selections)),
+        texts=read_texts(record, groups),
         tasks=read_tasks(record, groups),
         scaling=read_scaling(record, curves),
         study=study,

@@ -17,6 +17,7 @@ from miniplm.report.scaling_content import ScalingContent
 from miniplm.report.selection_content import SelectionSummary
 from miniplm.report.study_content import StudyContent
 from miniplm.report.task_content import TaskContent
+from miniplm.report.text_content import TextContent
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class ReportContent:
     rows: SampledRows | None = None
     """Some of the candidates, to be looked at one by one."""
     cost: CostContent | None = None
+    texts: Sequence[TextContent] = field(default_factory=tuple)
+    """Further texts that models were measured on."""
     tasks: TaskContent | None = None
     scaling: ScalingContent | None = None
     study: StudyContent | None = None

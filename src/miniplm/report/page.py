@@ -32,6 +32,7 @@ from miniplm.report.tables import (
     teacher_lead,
 )
 from miniplm.report.task_figure import task_view
+from miniplm.report.text_table import text_tables
 
 MOST_BYTES = 10_000_000
 """Of the whole page."""
@@ -74,6 +75,7 @@ def _render(content: ReportContent, most_texts: int) -> str:
         held_out_loss=held_out_table(content, styles, "loss"),
         held_out_bits=held_out_table(content, styles, "bits_per_byte"),
         headline=headline(content),
+        texts=text_tables(content.texts, styles),
         tasks=task_view(content.tasks, styles),
         scaling=scaling_view(content.scaling),
         study=study_view(content.study),

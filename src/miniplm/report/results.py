@@ -14,6 +14,7 @@ from miniplm.report.model_content import EqualLossRow, HeldOutRow, ModelRow, Tra
 from miniplm.report.selection_content import DomainRow
 from miniplm.report.side_by_side import made_in_words
 from miniplm.report.task_content import TaskContent
+from miniplm.report.text_content import TextContent
 
 RESULTS_NAME = "results.json"
 
@@ -46,6 +47,7 @@ class Results:
     equal_loss: Sequence[EqualLossRow]
     tokenizers: Mapping[str, str] = field(default_factory=dict)
     tasks: TaskContent | None = None
+    texts: Sequence[TextContent] = field(default_factory=tuple)
 
 
 def write_results(content: ReportContent, tokenizer: str, folder: Path) -> None:
@@ -71,6 +73,7 @@ def write_results(content: ReportContent, tokenizer: str, folder: Path) -> None:
         equal_loss=content.equal_loss,
         tokenizers={name: words or tokenizer for name, words in content.tokenizers.items()},
         tasks=content.tasks,
+        texts=content.texts,
     )
     write_json(folder / RESULTS_NAME, all_readable(asdict(results)))
 
