@@ -9,6 +9,7 @@ from made_up_effects import effects
 from made_up_evidence import scaling, study, tasks, texts
 from made_up_report import report, selection
 from made_up_rows import THRESHOLD, sampled_rows
+from miniplm.evaluation.difference import Difference
 from miniplm.report.cost_content import CostContent, StudentCost
 from miniplm.report.page import render_page
 from test_report_page import poisoned
@@ -385,9 +386,13 @@ def test_scaling_marks_are_the_measured_losses_and_a_refusal_is_said(seen):
 
 def test_the_headline_is_the_table_s(chromium, tmp_path):
     path = tmp_path / "index.html"
-    path.write_text(render_page(report()), encoding="utf-8")
+    wide = "miniplm-calibrated-wide-4-layers-seed-1"
+    found = Difference(-0.0912, -0.11, -0.07, 0.001, "paired bootstrap", 40)
+    path.write_text(render_page(report(differences={wide: found})), encoding="utf-8")
     with visit(chromium, path) as seen:
         drawn = estimates(seen, "svg.headline")
+        assert seen.page.locator("svg.headline .whisker").count() == 1
+        assert "95 % interval over documents −0.1100 to −0.0700" in seen.texts("dl.headline")[0]
     rows = {row.domain: row.bits_per_byte for row in report().held_out}
     average = rows["average of domains"]
     assert drawn == {

@@ -63,18 +63,20 @@ def collect(run: RunFiles) -> ReportContent:
     models, held_out, curves = model_rows(record), held_out_rows(record), training_curves(record)
     groups, predicted = run.groups or [run.students], _predicted(record)
     equal_loss, study = _equal_loss(groups, curves), read_study(record)
+    differences = {} if study else differences_of(record, groups)
+    baseline = next(iter(run.students), None)
     return ReportContent(
         title=run.title,
         created=time.strftime("%Y-%m-%d %H:%M"),
         verdict=study.findings
         if study
-        else _verdict(groups, models, held_out, equal_loss, differences_of(record, groups)),
+        else _verdict(groups, models, held_out, equal_loss, differences),
         regime=regime_sentences(models),
         stages=stage_rows(record),
         models=models,
         selections=[_selection(record, name, predicted) for name in run.selections],
         curves=curves,
-        baseline=next(iter(run.students), None),
+        baseline=baseline,
         held_out=held_out,
         held_out_models=list(record.roles),
         equal_loss=equal_loss,
@@ -87,6 +89,12 @@ def collect(run: RunFiles) -> ReportContent:
         cost=read_costs(record, models),
         tokenizers=run.tokenizers,
         candidates=candidate_tables(record.manifests, list(run.selections)),
+        differences={
+            name: differences[name]
+            for group in groups
+            for name in group[1:]
+            if group[0] == baseline and name in differences
+        },
         texts=read_texts(record, groups),
         tasks=read_tasks(record, groups),
         scaling=read_scaling(record, curves),

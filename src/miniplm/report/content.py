@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from miniplm.evaluation.difference import Difference
 from miniplm.report.candidate_tables import CandidateTables
 from miniplm.report.cost_content import CostContent
 from miniplm.report.model_content import EqualLossRow, HeldOutRow, ModelRow, TrainingCurves
@@ -70,6 +71,8 @@ class ReportContent:
     rows: SampledRows | None = None
     """Some of the candidates, to be looked at one by one."""
     cost: CostContent | None = None
+    differences: Mapping[str, Difference] = field(default_factory=dict)
+    """Of students from the baseline on the same documents: bits per byte averaged over domains."""
     texts: Sequence[TextContent] = field(default_factory=tuple)
     """Further texts that models were measured on."""
     tasks: TaskContent | None = None

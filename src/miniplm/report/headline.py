@@ -8,6 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from miniplm.evaluation.averages import AVERAGE, OVERALL
+from miniplm.evaluation.difference import Difference
 from miniplm.report import formats
 from miniplm.report.content import ReportContent
 from miniplm.report.dot_plot import Dot, DotRow, dot_plot
@@ -110,17 +111,20 @@ def _drawing(content: ReportContent) -> Markup | None:
         return None
     averages = [by_domain[AVERAGE] for by_domain in gaps.values()]
     values = [gap for row in gaps.values() for gap in row.values() if math.isfinite(gap)]
+    known = [content.differences[name] for name in gaps if name in content.differences]
+    ends = [end for difference in known for end in (difference.low, difference.high)]
     low, high = np.quantile(values or [0.0], [_BEYOND, 1 - _BEYOND])
     rows = [
         DotRow(
-            name, [[_dot(name, domain, gap) for domain, gap in by_domain.items()
+            name, [[_dot(name, domain, gap, content.differences.get(name))
+                    for domain, gap in by_domain.items()
                     if domain != OVERALL and math.isfinite(gap)]],
             note=formats.signed(by_domain[AVERAGE], 4),
         )
         for name, by_domain in gaps.items()
     ]  # fmt: skip
     x = Scale(
-        Axis.around([0.0, *averages, low, high], padding=0.03),
+        Axis.around([0.0, *averages, *ends, low, high], padding=0.03),
         f"bits per byte less those of {formats.shorten(content.baseline or '', 30)}; "
         "left of zero is better",
     )
@@ -128,11 +132,13 @@ def _drawing(content: ReportContent) -> Markup | None:
     return dot_plot(rows, x, description, zero=True, kind="headline")
 
 
-def _dot(name: str, domain: str, gap: float) -> Dot:
-    whole = domain == AVERAGE
-    style = Style("gain" if gap < 0 else "loss", "circle") if whole else _DOMAIN
-    said = "average of domains" if whole else domain
-    return Dot(domain, gap, style, f"{name}, {said}: {formats.signed(gap, 4)}", minor=not whole)
+def _dot(name: str, domain: str, gap: float, difference: Difference | None) -> Dot:
+    said = formats.signed(gap, 4)
+    if domain != AVERAGE:
+        return Dot(domain, gap, _DOMAIN, f"{name}, {domain}: {said}", minor=True)
+    style = Style("gain" if gap < 0 else "loss", "circle")
+    ends = (difference.low, difference.high) if difference else (None, None)
+    return Dot(domain, gap, style, f"{name}, average of domains: {said}", *ends)
 
 
 def _best(content: ReportContent) -> Figure | None:
@@ -145,9 +151,16 @@ def _best(content: ReportContent) -> Figure | None:
     return Figure(
         "Bits per byte against the baseline",
         formats.signed(by_domain[AVERAGE], 4),
-        f"{name}{_of_many(len(gaps))}: better than {content.baseline} in {won} of {len(domains)} "
-        "domains",
+        f"{name}{_of_many(len(gaps))}{_between(content.differences.get(name))}: "
+        f"better than {content.baseline} in {won} of {len(domains)} domains",
     )
+
+
+def _between(difference: Difference | None) -> str:
+    if difference is None:
+        return ""
+    low, high = formats.signed(difference.low, 4), formats.signed(difference.high, 4)
+    return f", 95 % interval over documents {low} to {high}"
 
 
 def _equal_loss(content: ReportContent) -> Figure | None:

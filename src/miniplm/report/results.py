@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from miniplm.errors import ArtefactError, StageNotReadyError
+from miniplm.evaluation.difference import Difference
 from miniplm.manifest import write_json
 from miniplm.report.content import ReportContent
 from miniplm.report.embedded_json import all_readable
@@ -47,6 +48,7 @@ class Results:
     equal_loss: Sequence[EqualLossRow]
     tokenizers: Mapping[str, str] = field(default_factory=dict)
     tasks: TaskContent | None = None
+    differences: Mapping[str, Difference] = field(default_factory=dict)
     texts: Sequence[TextContent] = field(default_factory=tuple)
 
 
@@ -73,6 +75,7 @@ def write_results(content: ReportContent, tokenizer: str, folder: Path) -> None:
         equal_loss=content.equal_loss,
         tokenizers={name: words or tokenizer for name, words in content.tokenizers.items()},
         tasks=content.tasks,
+        differences=content.differences,
         texts=content.texts,
     )
     write_json(folder / RESULTS_NAME, all_readable(asdict(results)))
