@@ -89,6 +89,7 @@ def paper() -> Content:
         "selections": {"refined": {"ratio": 0.5}},
         "training": {**optimiser, **steps},
         "students": students,
+        "evaluation": {"tasks": "all"},
     }
 
 
