@@ -60,6 +60,14 @@ def test_what_is_logged_is_measured_row_by_row(tmp_path):
     assert json.loads(json.dumps(losses.metrics())) == losses.metrics()
 
 
+@pytest.mark.parametrize(("most", "said"), [(1, "nothing of 1 of 2 domains"), (2, "")])
+def test_a_sample_without_some_domains_says_so(tmp_path, caplog, most, said):
+    store = SequenceStore(open_shards(write_rows(tmp_path, random_rows(4), per_shard=4)))
+    HeldOut(store, most, NUM_BYTES_V).measure(StudentLoss(tiny_model()), Parallel())
+    assert said in caplog.text
+    assert bool(caplog.text) == bool(said)
+
+
 def test_every_domain_may_not_be_set_apart():
     assert domains_apart(["a", "b"], []) == frozenset()
     assert domains_apart(["noise-a", "Noise-b", "law"], ["noise-*", "x"]) == {"noise-a"}

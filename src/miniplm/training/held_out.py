@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from miniplm.data.loader import IGNORED, SequenceStore
+from miniplm.runtime.log import logger
 from miniplm.training.parallel import Parallel
 from miniplm.training.student_loss import StudentLoss
 
@@ -97,6 +98,12 @@ class HeldOut:
     def _sample(self) -> _Sample:
         names, domains_M = self.store.domains()
         places = balanced_sample(domains_M, self.num_sequences)
+        if unseen := len(names) - len(np.unique(domains_M[places])):
+            logger.warning(
+                "losses along the way are of %d sequences, and say nothing of %d of %d domains; "
+                "evaluation.held_out_sequences_while_training could be %d or more",
+                len(places), unseen, len(names), len(names),
+            )  # fmt: skip
         num_tokens_D, num_bytes_D = np.zeros((2, len(names)), dtype=np.int64)
         for place, domain in zip(places, domains_M[places], strict=True):
             targets_BT = self.store.batch([place]).targets_BT.numpy()
