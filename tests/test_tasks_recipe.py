@@ -191,6 +191,27 @@ def test_measuring_is_stopped_and_goes_on(models, rows, tmp_path, monkeypatch):
     assert resumed == measure_tasks(measured_models(models), config, tmp_path / "straight")
 
 
+def test_a_task_more_is_asked_alone_and_one_less_leaves_no_items(
+    models, rows, tmp_path, monkeypatch
+):
+    ask, begun = tasks.ask_items, []
+    monkeypatch.setattr(tasks, "ask_items", lambda *given: begun.append(given[2]) or ask(*given))
+    [model] = measured_models(models[:1])
+    few = measure_tasks([model], asked(["piqa"], rows), tmp_path)
+    both = measure_tasks([model], asked(NAMES, rows), tmp_path)
+    assert begun == ["piqa", "winogrande"]
+    [kept] = [each for each in both[model.name].tasks if each.task == "piqa"]
+    assert (kept,) == few[model.name].tasks
+    folder = tmp_path / "tasks" / model.folder_name
+    measure_tasks([model], asked(["winogrande"], rows), tmp_path)
+    assert begun == ["piqa", "winogrande"]
+    assert [path.stem for path in (folder / "items").iterdir()] == ["winogrande"]
+    measure_tasks([model], asked(NAMES, rows), tmp_path)  # comes back from where it was set aside
+    assert len(list((folder / "items").iterdir())) == 2
+    measure_tasks([model], asked(["piqa"], rows, limit=3), tmp_path)
+    assert begun == ["piqa", "winogrande", "piqa"]
+
+
 def test_figures_of_other_measurements_stay(tmp_path):
     add_results(tmp_path, "text", {"a": 1})
     add_results(tmp_path, "tasks", {"a": 2})

@@ -144,6 +144,15 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def link(source: Path, target: Path) -> None:
+    """Make `target` another name of a file; a copy where the disk has no such thing."""
+    with atomic_path(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copy2(source, temporary)
+
+
 def write_json(path: Path, content: object) -> None:
     """Write JSON atomically, indented, keys in the given order."""
     write_atomically(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")

@@ -115,7 +115,9 @@ def _do(step: Step, road: Road, team: Team) -> Manifest:
         return step.work(folder)
 
     with _room_told(step):
-        manifest = run_stage(step.folder, step.spec, work, set_aside=road.run_dir / _SUPERSEDED)
+        manifest = run_stage(
+            step.folder, step.spec, work, set_aside=road.run_dir / _SUPERSEDED, judged=step.judged
+        )
     team.tell(_DONE)
     logger.info("%-20s done in %s%s", step.name, _duration(manifest.seconds), _dropped(manifest))
     return manifest

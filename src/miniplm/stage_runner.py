@@ -9,7 +9,7 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from miniplm.manifest import (
     Manifest,
     Outcome,
     StageSpec,
+    link,
     read_manifest,
     remove_folder,
     versions,
@@ -30,7 +31,12 @@ PARTIAL_NAME = "partial.json"
 
 
 def run_stage(
-    folder: Path, spec: StageSpec, work: Callable[[Path], Outcome], *, set_aside: Path | None = None
+    folder: Path,
+    spec: StageSpec,
+    work: Callable[[Path], Outcome],
+    *,
+    set_aside: Path | None = None,
+    judged: Sequence[str] = (),
 ) -> Manifest:
     """Do a stage's work unless its output is already there.
 
@@ -41,6 +47,8 @@ def run_stage(
         work: Does the work, given the folder.
         set_aside: Where the output of another spec is moved, and comes back from; without it
             such an output is an error.
+        judged: Folders in it whose files say what they were made from, so that `work` judges each
+            by itself: those of an output that is set aside are there for the new one, too.
 
     Raises:
         ArtefactError: The folder holds output of another spec and `set_aside` is not given, or
@@ -50,18 +58,23 @@ def run_stage(
     if existing and existing.fingerprint == spec.fingerprint:
         return existing
     owner = existing.fingerprint if existing else _partial(folder).get("fingerprint")
+    before = None
     if owner != spec.fingerprint:
-        _make_room(folder, owner, existing, set_aside)
+        before = _make_room(folder, owner, existing, set_aside)
         restored = _restore(folder, spec, set_aside)
         if restored:
             return restored
-    manifest = _work(folder, spec, work)
+    manifest = _work(folder, spec, work, [before / name for name in judged] if before else [])
     (folder / PARTIAL_NAME).unlink(missing_ok=True)
     return manifest
 
 
-def _work(folder: Path, spec: StageSpec, work: Callable[[Path], Outcome]) -> Manifest:
+def _work(
+    folder: Path, spec: StageSpec, work: Callable[[Path], Outcome], before: Sequence[Path]
+) -> Manifest:
     earlier_seconds = _open_partial(folder, spec)
+    for files in before:
+        _take_over(files, folder / files.name)
     started = time.monotonic()
     try:
         outcome = work(folder)
@@ -95,15 +108,15 @@ def _aside_name(folder: Path, stage_fingerprint: str) -> str:
 
 def _make_room(
     folder: Path, owner: str | None, existing: Manifest | None, set_aside: Path | None
-) -> None:
-    """Move away what another spec left in the folder.
+) -> Path | None:
+    """Move away what another spec left in the folder; where to, if there was anything.
 
     Raises:
         ArtefactError: It is not ours, or there is no place for it.
     """
     left = [path for path in folder.glob("*") if not path.name.endswith(".tmp")]
     if not left:
-        return
+        return None
     if owner is None:
         raise ArtefactError(
             f"{folder} holds files that are not from an unfinished stage of miniplm. "
@@ -120,6 +133,17 @@ def _make_room(
     if target.exists():
         remove_folder(target)
     folder.rename(target)
+    return target
+
+
+def _take_over(source: Path, target: Path) -> None:
+    """Files of one folder in another, too; they are never written to, only replaced."""
+    for path in sorted(source.glob("*")):
+        if path.name.startswith(".") or not path.is_file():
+            continue
+        target.mkdir(exist_ok=True)
+        if not (target / path.name).exists():
+            link(path, target / path.name)
 
 
 def _restore(folder: Path, spec: StageSpec, set_aside: Path | None) -> Manifest | None:

@@ -16,6 +16,7 @@ from miniplm.evaluation.asked_tasks import check_tasks, item_fingerprints, step_
 from miniplm.evaluation.config import EvaluationConfig
 from miniplm.evaluation.measured_models import MeasuredModel
 from miniplm.evaluation.task_results import FACT, TaskResults, read_task_results
+from miniplm.evaluation.task_tables import ITEMS_FOLDER
 from miniplm.manifest import Outcome, StageSpec, write_json
 from miniplm.runtime.log import logger
 from miniplm.stage_runner import run_stage
@@ -87,7 +88,10 @@ def _ask(model: MeasuredModel, config: EvaluationConfig, folder: Path) -> TaskRe
         logger.info("%s: tasks", model.name)
         return evaluate_tasks(model.load(config.dtype), model.tokenizer(), config, into)
 
-    run_stage(place, _task_spec(model, config), work, set_aside=folder / SUPERSEDED)
+    run_stage(
+        place, _task_spec(model, config), work, set_aside=folder / SUPERSEDED,
+        judged=(ITEMS_FOLDER,),
+    )  # fmt: skip
     results = read_task_results(place)
     assert results is not None
     return results

@@ -5,6 +5,7 @@ it says tells whether both were asked the same.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import polars as pl
@@ -41,6 +42,14 @@ task has none. `is_cut`: the prompt did not fit. `num_tokens`: positions of all 
 def items_path(folder: Path, task: TaskName) -> Path:
     """Of a task's items in the folder of a model's results."""
     return folder / ITEMS_FOLDER / f"{task}.parquet"
+
+
+def keep_items(folder: Path, tasks: Sequence[TaskName]) -> None:
+    """Remove the items of other tasks than these."""
+    kept = {items_path(folder, task) for task in tasks}
+    for path in (folder / ITEMS_FOLDER).glob("*.parquet"):
+        if path not in kept:
+            path.unlink()
 
 
 def write_items(path: Path, items: pa.Table, origin: object) -> None:

@@ -21,7 +21,7 @@ from miniplm.evaluation.task_results import (
     task_result,
     task_results,
 )
-from miniplm.evaluation.task_tables import items_path, read_items, write_items
+from miniplm.evaluation.task_tables import items_path, keep_items, read_items, write_items
 from miniplm.manifest import Outcome
 from miniplm.model_checks import check_causal_head
 from miniplm.model_size import size_of
@@ -65,6 +65,7 @@ def evaluate_tasks(
     with quiet_harness():
         model = HarnessModel(scorer.model, tokenizer, memory_gb)
         done = [_do_task(model, scorer, source, config, folder) for source in asked.sources]
+    keep_items(folder, [source.task for source in asked.sources])
     results = task_results(
         [result for result, _ in done],
         config.num_fewshot,

@@ -5,8 +5,6 @@ authors' loader can map. Such shards are left out and the others numbered anew. 
 not copied, where the disk allows it.
 """
 
-import os
-import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +14,7 @@ import numpy as np
 from miniplm.data.shards import Shard, is_made_from, open_shards, write_shard
 from miniplm.export.exporter import kept_blocks
 from miniplm.export.repeats import places_to_write, without_repeats
-from miniplm.manifest import Outcome, atomic_path
+from miniplm.manifest import Outcome, link
 from miniplm.runtime.executors import Executor, threads
 from miniplm.runtime.progress import progress
 
@@ -78,12 +76,3 @@ def _write(folder: Path, materialize: bool, numbered: Numbered) -> tuple[int, in
             origin=origin,
         )
     return len(places), int(shard.lengths[places].sum(dtype=np.int64))
-
-
-def link(source: Path, target: Path) -> None:
-    """Make `target` another name of a file; a copy where the disk has no such thing."""
-    with atomic_path(target) as temporary:
-        try:
-            os.link(source, temporary)
-        except OSError:
-            shutil.copy2(source, temporary)

@@ -27,6 +27,7 @@ class Step:
         work: Does it, given the folder.
         settle: Done each time that the walk leaves the step complete, also when it was so or its
             output came back; a second time it changes nothing.
+        judged: As of `run_stage`.
     """
 
     folder: Path
@@ -34,6 +35,7 @@ class Step:
     needs: tuple["Step", ...]
     work: Callable[[Path], Outcome] = field(repr=False)
     settle: Callable[[], None] = field(repr=False, default=lambda: None)
+    judged: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:

@@ -22,6 +22,7 @@ class Steps:
         work: Callable[[Path], Outcome],
         inputs: dict[str, str] | None = None,
         settle: Callable[[], None] = lambda: None,
+        judged: tuple[str, ...] = (),
     ) -> Step:
         """Add a step; `inputs` are fingerprints besides, or instead of, those of `needs`."""
         chained = {role: step.spec.fingerprint for role, step in needs.items()}
@@ -31,6 +32,7 @@ class Steps:
             needs=tuple(needs.values()),
             work=work,
             settle=settle,
+            judged=judged,
         )
         self.all.append(step)
         return step

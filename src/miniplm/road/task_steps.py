@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from miniplm.evaluation.asked_tasks import item_fingerprints, step_settings
+from miniplm.evaluation.task_tables import ITEMS_FOLDER
 from miniplm.manifest import Outcome
 from miniplm.recipe import Recipe
 from miniplm.road.models import Models
@@ -25,6 +26,7 @@ def _add(recipe: Recipe, steps: Steps, models: Models, name: str) -> Step:
         models.needed(name, {}),
         _work(recipe, models, name),
         item_fingerprints(recipe.evaluation),
+        judged=(ITEMS_FOLDER,),
     )
 
 
