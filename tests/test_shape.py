@@ -14,8 +14,8 @@ SOURCE = Path(miniplm.__file__).parent
 ROAD = (
     "errors config manifest stage_runner model model_checks model_size runtime data scoring "
     "selection export generation "
-    "training evaluation scaling study report recipe presets recipe_text road preflight pipeline "
-    "study_run publishing corpus_sizes calibration planning cli __main__"
+    "training evaluation scaling study report recipe presets recipe_text road preflight at_once "
+    "pipeline study_run publishing corpus_sizes calibration planning cli __main__"
 ).split()
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path.name != "__init__.py")
 

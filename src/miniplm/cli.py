@@ -11,8 +11,10 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from miniplm.at_once import COMMAND
 from miniplm.errors import MiniPLMError, StoppedError
 from miniplm.runtime.log import configure_logging
+from miniplm.runtime.signals import stop_with
 from miniplm.runtime.team import rank
 
 if TYPE_CHECKING:
@@ -21,6 +23,15 @@ if TYPE_CHECKING:
     from miniplm.planning.plan import Plan, StepPlan
 
 _OVERRIDES = "OVERRIDES change fields of the recipe for this call, such as training.lr=3e-4."
+
+
+_AT_ONCE = click.option(
+    "--at-once",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Students trained at the same time, each on its share of the cores, or on a GPU.",
+)
 
 
 class _Group(click.Group):
@@ -87,14 +98,27 @@ def demo(run_dir: str | None, overrides: tuple[str, ...]) -> None:
 @main.command()
 @click.argument("recipe", type=click.Path(path_type=Path))
 @click.argument("overrides", nargs=-1)
-def run(recipe: Path, overrides: tuple[str, ...]) -> None:
+@_AT_ONCE
+def run(recipe: Path, overrides: tuple[str, ...], at_once: int) -> None:
     """Do everything a recipe asks for; what is complete is skipped.
 
     OVERRIDES change fields of the recipe for this call, such as training.lr=3e-4.
     """
     from miniplm.recipe import load_recipe
 
-    _run_and_show(load_recipe(recipe, overrides))
+    _run_and_show(load_recipe(recipe, overrides), at_once)
+
+
+@main.command(name=COMMAND, hidden=True)
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("student")
+@click.argument("parent", type=int)
+def finish_student(run_dir: Path, student: str, parent: int) -> None:
+    """Train and evaluate one student of a run, for the process PARENT that walks it."""
+    from miniplm.pipeline import finish_student as finish
+
+    stop_with(parent)
+    finish(run_dir, student)
 
 
 @main.command()
@@ -218,7 +242,10 @@ for _kind, _summary in {
     type=click.Path(path_type=Path),
     help="New folder for the tables, curves, page and manifests, to be taken elsewhere.",
 )
-def study(recipe: Path, overrides: tuple[str, ...], so_far: bool, results: Path | None) -> None:
+@_AT_ONCE
+def study(
+    recipe: Path, overrides: tuple[str, ...], so_far: bool, results: Path | None, at_once: int
+) -> None:
     """Run methods x sizes x seeds over one scored corpus, and compare them.
 
     RECIPE has a section `study`. What is complete is skipped; `miniplm plan` says what it costs.
@@ -228,7 +255,7 @@ def study(recipe: Path, overrides: tuple[str, ...], so_far: bool, results: Path 
     from miniplm.study.tables import short_lines
     from miniplm.study_run import copy_results, run_study
 
-    outcome = run_study(load_recipe(recipe, overrides), so_far=so_far)
+    outcome = run_study(load_recipe(recipe, overrides), so_far=so_far, at_once=at_once)
     if outcome is None:  # of several processes, not the first
         return
     _print_lines("Students, over the seeds", short_lines(outcome.lines), num_names=2)
@@ -482,10 +509,10 @@ def measure(
     click.echo(f"\nresults: {out / 'results.json'}")
 
 
-def _run_and_show(recipe: Any) -> None:  # noqa: ANN401
+def _run_and_show(recipe: Any, at_once: int = 1) -> None:  # noqa: ANN401
     from miniplm.pipeline import run as run_road
 
-    report = run_road(recipe)[-1]
+    report = run_road(recipe, at_once=at_once)[-1]
     if rank() > 0:
         return
     _print_lines("Models on held-out text (mean over domains)", report.facts["models"])

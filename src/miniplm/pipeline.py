@@ -6,16 +6,17 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from miniplm.at_once import finish_students
 from miniplm.errors import ArtefactError, ConfigError, StageNotReadyError
 from miniplm.manifest import Manifest, Outcome, changed_fields, read_manifest, write_atomically
 from miniplm.preflight import preflight
-from miniplm.recipe import Recipe
+from miniplm.recipe import Recipe, load_recipe
 from miniplm.recipe_text import recipe_yaml
 from miniplm.road.road import Road
 from miniplm.road.step import Step
 from miniplm.runtime.lock import locked
 from miniplm.runtime.log import logger
-from miniplm.runtime.team import Team
+from miniplm.runtime.team import Team, world_size
 from miniplm.stage_runner import run_stage
 
 KINDS = (
@@ -25,25 +26,34 @@ KINDS = (
 RECIPE_NAME = "used_recipe.yaml"
 _SUPERSEDED = "superseded"
 _TRAIN, _DONE = "train", "done"
+_OF_STUDENTS = ("train", "evaluate")
+"""Steps that a student's process does."""
 
 
-def run(recipe: Recipe, kinds: Sequence[str] = KINDS, only: str | None = None) -> list[Manifest]:
+def run(
+    recipe: Recipe, kinds: Sequence[str] = KINDS, only: str | None = None, *, at_once: int = 1
+) -> list[Manifest]:
     """Walk the road: do what is missing or no longer holds, skip the rest.
 
     Args:
         recipe: What to run.
         kinds: Stages to do; the others they build on have to be complete.
         only: Name of one instance, such as `teacher`, among steps of these kinds.
+        at_once: How many students are trained and evaluated at the same time.
 
     Returns:
         Manifests of the steps asked for, in order.
 
     Raises:
-        ConfigError: There is no such instance.
+        ConfigError: There is no such instance, or several processes were started together and
+            are to train students at the same time.
         StageNotReadyError: A stage that is not among `kinds` is missing.
         ArtefactError: Another process works in the same folder.
         MiniPLMError: Whatever a stage raises.
     """
+    if at_once > 1 and world_size() > 1:
+        fault = f"is {at_once}, and {world_size()} processes train each student together; give 1"
+        raise ConfigError("--at-once", [fault])
     preflight(recipe)
     road = Road(recipe)
     steps = [step for step in road.steps if step.kind in kinds]
@@ -65,9 +75,42 @@ def run(recipe: Recipe, kinds: Sequence[str] = KINDS, only: str | None = None) -
         with locked(road.run_dir, "run_dir"):
             _check_ready(steps)
             write_atomically(road.run_dir / RECIPE_NAME, recipe_yaml(recipe))
-            return [_settled(step, _do(step, road, team)) for step in steps]
+            return list(_walk(steps, road, team, at_once))
     finally:
         team.part()
+
+
+def finish_student(run_dir: Path, student: str) -> None:
+    """Train and evaluate one student of a run that another process walks.
+
+    Args:
+        run_dir: Folder of the run.
+        student: Its name.
+
+    Raises:
+        MiniPLMError: Whatever a stage raises.
+    """
+    road, team = Road(load_recipe(run_dir / RECIPE_NAME)), Team()
+    for step in road.steps:
+        if step.kind in _OF_STUDENTS and step.instance == student:
+            _do(step, road, team)
+
+
+def _walk(steps: Sequence[Step], road: Road, team: Team, at_once: int) -> Iterator[Manifest]:
+    by_others: set[str] = set()
+    for step in steps:
+        if at_once > 1 and not by_others and _is_of_student(step, road.recipe):
+            by_others = {each.name for each in steps if _is_of_student(each, road.recipe)}
+            todo = [each for each in steps if each.name in by_others and not each.is_complete]
+            if todo:
+                students = list(dict.fromkeys(each.instance for each in todo))
+                finish_students(road.run_dir, students, at_once)
+        manifest = read_manifest(step.folder) if step.name in by_others else None
+        yield _settled(step, manifest or _do(step, road, team))
+
+
+def _is_of_student(step: Step, recipe: Recipe) -> bool:
+    return step.kind in _OF_STUDENTS and step.instance in recipe.students
 
 
 def _check_ready(steps: Sequence[Step]) -> None:

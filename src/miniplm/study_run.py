@@ -36,12 +36,13 @@ class StudyView:
     sentences: Sequence[str]
 
 
-def run_study(recipe: Recipe, *, so_far: bool = False) -> StudyView | None:
+def run_study(recipe: Recipe, *, so_far: bool = False, at_once: int = 1) -> StudyView | None:
     """Run a recipe with a study, and compare its students.
 
     Args:
         recipe: With a section `study`.
         so_far: Run nothing, and show what is finished.
+        at_once: How many students are trained at the same time.
 
     Returns:
         None in all but the first of several processes.
@@ -60,7 +61,7 @@ def run_study(recipe: Recipe, *, so_far: bool = False) -> StudyView | None:
             ],
         )
     if not so_far:
-        run(recipe)
+        run(recipe, at_once=at_once)
     if rank() > 0:
         return None
     road = Road(recipe)
