@@ -13,7 +13,7 @@ from miniplm.report.gap_figure import gap_points
 from miniplm.report.headline import headline
 from miniplm.report.line_chart import Point
 from miniplm.report.loss_figure import thin
-from miniplm.report.model_content import CurvePoint, TrainingCurves
+from miniplm.report.model_content import BITS, NATS, CurvePoint, TrainingCurves
 from miniplm.report.study_content import StudyContent, StudyRow
 
 
@@ -191,3 +191,40 @@ def test_a_study_comes_first_with_its_own_outcome():
     assert (figure.name, figure.value) == ("Bits per byte against plain, 0.5M", "−0.1000")
     assert "good, the best of 2, mean of 2 seeds" in figure.meaning
     assert "1.50 times less compute to the same loss" in figure.meaning
+
+
+def test_students_of_several_baselines_are_compared_with_their_own():
+    made = report()
+    held_out = [
+        replace(row, loss={"a": 3.0, "b": 2.9, "c": 2.0, "d": 2.2},
+                bits_per_byte={"a": 1.5, "b": 1.4, "c": 1.0, "d": 1.1})
+        for row in made.held_out
+    ]  # fmt: skip
+    models = [replace(made.models[-1], name=name, role="student") for name in "abcd"]
+    content = replace(
+        made, models=models, held_out=held_out, held_out_models=list("abcd"), baseline="a",
+        baselines={"a": "a", "b": "a", "c": "c", "d": "c"},
+    )  # fmt: skip
+    styles = curves.model_styles(content)
+    line = tables.held_out_table(content, styles, "bits_per_byte").lines[0]
+    shown = [cell.difference and cell.difference.text for cell in line.cells]
+    assert shown == [None, "−0.100", None, "+0.100"]
+    assert headline(content).figures[0].value == "−0.1000"
+    assert "than a in" in headline(content).figures[0].meaning
+    alone = replace(content, baselines={"a": "a", "b": "a", "c": None, "d": None})
+    line = tables.held_out_table(alone, styles, "bits_per_byte").lines[0]
+    assert [cell.difference and cell.difference.text for cell in line.cells][2:] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("unit", "label"),
+    [
+        (BITS, "bits per byte of held-out text less those of plain"),
+        (NATS, "held-out loss less that of plain, nats per token"),
+    ],
+)
+def test_gaps_are_in_the_unit_of_their_curves(unit, label):
+    content = replace(report(), curves=[replace(each, unit=unit) for each in report().curves])
+    figures = curves.training_figures(content, curves.model_styles(content))
+    assert all(label in variant.figure for variant in figures.gaps)
+    assert {entry.unit for entry in figures.students} == {unit}

@@ -74,6 +74,7 @@ def collect(run: RunFiles) -> ReportContent:
         selections=[_selection(record, name, predicted) for name in run.selections],
         curves=curves,
         baseline=next(iter(run.students), None),
+        baselines={name: group[0] for group in run.groups for name in group},
         held_out=held_out,
         held_out_models=list(record.roles),
         equal_loss=equal_loss,

@@ -85,13 +85,12 @@ def _saved(row: StudyRow) -> str:
 
 def _differences(content: ReportContent) -> dict[str, dict[str, float]]:
     """Bits per byte less the baseline's, by student and domain, the best student first."""
-    base = content.baseline
     roles = {model.name: model.role for model in content.models}
     students = [name for name in content.held_out_models if roles.get(name) == "student"]
     gaps = {
         name: {row.domain: row.bits_per_byte[name] - row.bits_per_byte[base] for row in rows}
         for name in students
-        if base is not None
+        if (base := content.baseline_of(name)) is not None
         and name != base
         and (rows := _rows_with(content.held_out, name, base))
         and any(row.domain == AVERAGE for row in rows)
@@ -121,10 +120,10 @@ def _drawing(content: ReportContent) -> Markup | None:
     ]  # fmt: skip
     x = Scale(
         Axis.around([0.0, *averages, low, high], padding=0.03),
-        f"bits per byte less those of {formats.shorten(content.baseline or '', 30)}; "
+        f"bits per byte less those of {formats.shorten(content.baseline_words, 30)}; "
         "left of zero is better",
     )
-    description = f"Bits per byte of each student less those of {content.baseline}, by domain"
+    description = f"Bits per byte of each student less those of {content.baseline_words}, by domain"
     return dot_plot(rows, x, description, zero=True, kind="headline")
 
 
@@ -145,8 +144,8 @@ def _best(content: ReportContent) -> Figure | None:
     return Figure(
         "Bits per byte against the baseline",
         formats.signed(by_domain[AVERAGE], 4),
-        f"{name}{_of_many(len(gaps))}: better than {content.baseline} in {won} of {len(domains)} "
-        "domains",
+        f"{name}{_of_many(len(gaps))}: better than {content.baseline_of(name)} in {won} of "
+        f"{len(domains)} domains",
     )
 
 
