@@ -182,7 +182,18 @@ def test_a_study_comes_first_with_its_own_outcome():
     rows = [
         StudyRow("plain", "0.5M", 2.5, 0.01, {1: 2.5, 2: 2.5}),
         StudyRow("worse", "0.5M", 2.6, 0.01, {1: 2.6, 2: 2.6}, 0.1, 0.0, 0.2, 0.5),
-        StudyRow("good", "0.5M", 2.4, 0.01, {1: 2.4, 2: 2.4}, -0.1, -0.2, 0.0, 1.5),
+        StudyRow(
+            "good",
+            "0.5M",
+            2.4,
+            0.01,
+            {1: 2.4, 2: 2.4},
+            -0.1,
+            -0.2,
+            0.0,
+            1.5,
+            is_at_equal_compute=False,
+        ),
     ]
     content = replace(report(), study=StudyContent("bits", "plain", rows))
     shown = headline(content)
@@ -190,7 +201,8 @@ def test_a_study_comes_first_with_its_own_outcome():
     (figure,) = shown.figures
     assert (figure.name, figure.value) == ("Bits per byte against plain, 0.5M", "−0.1000")
     assert "good, the best of 2, mean of 2 seeds" in figure.meaning
-    assert "1.50 times less compute to the same loss" in figure.meaning
+    assert "0.0000, so it may be chance; 1.50 times less compute to the same" in figure.meaning
+    assert figure.meaning.endswith("; not at equal training compute")
 
 
 def test_students_of_several_baselines_are_compared_with_their_own():

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -250,8 +251,11 @@ def test_tables_and_sentences_say_what_the_results_are():
     assert good.difference.mean == pytest.approx(-0.5)
     assert good.seeds_better == 3
     sentences = study_sentences(summaries, "plain")
-    assert sentences[0].startswith("small: good is better than plain: -0.5000 bits per byte")
-    assert sentences[1].startswith("small: bad is worse than plain")
+    assert sentences[0] == "At small good is better than plain; bad is worse than plain."
+    assert sentences[1].startswith("small: good is better than plain: -0.5000 bits per byte")
+    assert "better in 3 of 3 seeds and 2 of 2 domains; " in sentences[1]
+    assert sentences[2].startswith("small: bad is worse than plain")
+    assert "times the training compute to the same loss" in sentences[2]
     lines = summary_lines(summaries)
     assert {len(line) for line in lines} == {len(lines[0])}
     assert lines[1][6] == "baseline"
@@ -275,7 +279,47 @@ def test_seeds_that_differ_leave_the_outcome_open():
     sentences = study_sentences(summarise(results, compare(results, "plain")), "plain")
     assert "m cannot be told from plain" in sentences[0]
     alone = study_sentences(summarise(results[:1], []), "plain")
-    assert "nothing to compare yet" in alone[0]
+    assert alone == ["There is nothing to compare yet: no student besides plain is finished."]
+    assert study_sentences([], "plain")[0].endswith("yet: no student is finished.")
+
+
+def test_compute_saved_in_one_seed_and_lost_in_another_comes_to_nothing():
+    results = [
+        result(method, seed, losses)
+        for method, seed, losses in (
+            ("plain", 1, [4.0, 3.0, 2.0, 2.0]), ("plain", 2, [3.0, 2.0, 1.5, 1.0]),
+            ("m", 1, [3.0, 2.0, 1.5, 1.0]), ("m", 2, [4.0, 3.0, 2.0, 2.0]),
+        )
+    ]  # fmt: skip
+    summary = summarise(results, compare(results, "plain"))[1]
+    assert summary.compute_saved.values == (pytest.approx(1.5), pytest.approx(1 / 1.5))
+    assert summary.compute_saved.geometric_mean == pytest.approx(1.0)
+    assert "1.00x (0.67 to 1.50)" in summary_lines([summary])[1]
+    assert not summary.saved_is_cautious
+
+
+def test_a_saving_that_every_curve_understates_is_at_least_so():
+    def falling(method, losses):
+        made = result(method, 1, losses)
+        points = [
+            replace(point, lr=lr) for point, lr in zip(made.curve.points, (1, 0.1), strict=True)
+        ]
+        return replace(made, curve=replace(made.curve, points=tuple(points)))
+
+    results = [falling("plain", [4.0, 3.0]), falling("m", [3.0, 2.0])]
+    sentences = study_sentences(summarise(results, compare(results, "plain")), "plain")
+    assert sentences[0].endswith("; at least 2.00 times less training compute to the same loss.")
+
+
+def test_many_comparisons_say_that_some_come_out_by_chance():
+    results = [
+        result(method, seed, [4.0, 3.0 + 0.1 * seed])
+        for method in ("plain", "a", "b", "c", "d", "e")
+        for seed in (1, 2)
+    ]
+    sentences = study_sentences(summarise(results, compare(results, "plain")), "plain")
+    assert sentences[0] == "At small a, b, c, d, e cannot be told from plain."
+    assert "There are 5 of them at 95 %" in sentences[-1]
 
 
 def test_a_plan_shows_seeds_in_one_line(corpus_folder, tmp_path):

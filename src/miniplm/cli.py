@@ -231,7 +231,8 @@ def study(recipe: Path, overrides: tuple[str, ...], so_far: bool, results: Path 
     outcome = run_study(load_recipe(recipe, overrides), so_far=so_far)
     if outcome is None:  # of several processes, not the first
         return
-    _print_lines("Students, over the seeds", short_lines(outcome.lines), num_names=2)
+    if len(outcome.lines) > 1:
+        _print_lines("Students, over the seeds", short_lines(outcome.lines), num_names=2)
     for sentence in outcome.sentences:
         click.echo(f"\n{sentence}")
     if not so_far:

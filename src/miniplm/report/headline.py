@@ -16,6 +16,7 @@ from miniplm.report.model_content import HeldOutRow
 from miniplm.report.palette import Style
 from miniplm.report.scales import Axis
 from miniplm.report.study_content import StudyContent, StudyRow
+from miniplm.study.verdict import compute_words
 
 _BEYOND = 0.03
 """Share of the domains at either end that need no room: one that differs by far is drawn at the
@@ -61,26 +62,30 @@ def _of_study(study: StudyContent) -> list[Figure]:
             continue
         best, row = min(rows.items())
         seeds = f"mean of {row.num_seeds} seeds" if row.num_seeds > 1 else "one seed"
-        interval = ""
-        if row.low is not None and row.high is not None:
-            interval = f", {formats.signed(row.low, 4)} to {formats.signed(row.high, 4)}"
         figures.append(
             Figure(
                 f"Bits per byte against {study.baseline}, {size}",
                 formats.signed(best, 4),
-                f"{row.method}{_of_many(len(rows))}, {seeds}{interval}{_saved(row)}",
+                f"{row.method}{_of_many(len(rows))}, {seeds}{_interval(row)}{_saved(row)}"
+                + ("" if row.is_at_equal_compute else "; not at equal training compute"),
             )
         )
     return figures
 
 
+def _interval(row: StudyRow) -> str:
+    """The interval over seeds, and whether it tells anything."""
+    if row.low is None or row.high is None:
+        return ""
+    ends = f", {formats.signed(row.low, 4)} to {formats.signed(row.high, 4)}"
+    return ends if row.is_told_apart else f"{ends}, so it may be chance"
+
+
 def _saved(row: StudyRow) -> str:
     """Training compute to the same loss, in words."""
-    factor = row.compute_saved
-    if factor is None:
+    if row.compute_saved is None:
         return ""
-    words = "less" if factor >= 1 else "more"
-    return f"; {formats.fixed(max(factor, 1 / factor), 2)} times {words} compute to the same loss"
+    return f"; {compute_words(row.compute_saved)} to the same loss"
 
 
 def _differences(content: ReportContent) -> dict[str, dict[str, float]]:
