@@ -110,6 +110,12 @@ def test_curves_in_bits_per_byte_compare_across_tokenizers_and_with_nothing_else
     assert "No curves are drawn of c: plain, " in text
 
 
+def test_a_page_that_cannot_be_written_is_told(runs, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtefactError, match="cannot be written"):
+        compare_runs(runs, tmp_path / "file" / "page.html")
+
+
 def test_no_gap_is_drawn_to_a_run_of_other_text(tmp_path):
     bits = [dataclasses.replace(curve, unit=BITS) for curve in content().curves]
     rows = [dataclasses.replace(row, num_bytes=row.num_bytes * 2) for row in content().held_out]

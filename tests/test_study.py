@@ -8,10 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.conftest import tiny_recipe
 
+from miniplm.cli import main
 from miniplm.errors import ArtefactError, ConfigError
 from miniplm.planning.gathered import gather_seeds
 from miniplm.planning.plan import StepPlan
@@ -86,6 +88,7 @@ def test_students_by_name_stand_beside_a_study(corpus_folder, tmp_path):
     [
         ({"seeds": [1, 1]}, "each once"),
         ({"seeds": []}, "study.seeds"),
+        ({"seeds": [-1]}, "greater than or equal to 0"),
         ({"methods": {}}, "study.methods"),
         ({"methods": {"plain": {"training": {"seed": 3}}}}, "seeds are those of study.seeds"),
         ({"methods": {"m": {"corpus": "refned"}}}, "there is no 'refned'; choose one of"),
@@ -404,6 +407,14 @@ def test_results_are_copied_without_weights_and_text(finished, tmp_path):
     assert not [name for name in names if name.endswith((".bin", ".safetensors"))]
     with pytest.raises(ArtefactError, match="exists"):
         copy_results(view.run_dir, tmp_path / "small")
+
+
+def test_a_folder_of_results_that_exists_is_refused_before_the_study(corpus_folder, tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(study_content(corpus_folder, tmp_path / "run")))
+    result = CliRunner().invoke(main, ["study", str(path), "--results", str(tmp_path)])
+    assert "exists; name a new folder" in result.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_recipe_without_a_study_is_refused(corpus_folder, tmp_path):
