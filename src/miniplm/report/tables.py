@@ -222,7 +222,8 @@ _SHARES = {
     "generating": ("once", "text that the teacher wrote"),
     "reference": ("once", "training the reference"),
     "students": ("students", "training the students"),
-    "evaluation": ("students", "measuring models on held-out text"),
+    "evaluation": ("students", "measuring models on held-out text and tasks"),
+    "diagnosis": ("once", "measuring the teacher's lead, and what students held apart gain"),
 }
 _GROUPS = {"once": "once, for any number of students", "students": "for these students"}
 
