@@ -14,6 +14,7 @@ from miniplm.report.headline import headline
 from miniplm.report.line_chart import Point
 from miniplm.report.loss_figure import thin
 from miniplm.report.model_content import BITS, NATS, CurvePoint, TrainingCurves
+from miniplm.report.setup import setup_sentences
 from miniplm.report.study_content import StudyContent, StudyRow
 
 
@@ -240,3 +241,27 @@ def test_gaps_are_in_the_unit_of_their_curves(unit, label):
     figures = curves.training_figures(content, curves.model_styles(content))
     assert all(label in variant.figure for variant in figures.gaps)
     assert {entry.unit for entry in figures.students} == {unit}
+
+
+def test_the_page_says_first_what_was_compared():
+    scored, trained = setup_sentences(report())
+    assert scored.startswith("A teacher of 6.1M parameters and a reference of 620k parameters scor")
+    assert scored.endswith("scored 41,000 candidate sequences; selection miniplm keeps 50.0 %.")
+    assert trained.startswith(
+        "4 students of 620k to 1.24M parameters were trained on 12M tokens each: pl"
+    )
+    many = replace(report(), selections=[selection(name=str(n), num_kept=n) for n in range(5)])
+    assert "; 5 selections keep 0.0 % to " in setup_sentences(many)[0]
+    released = replace(report().models[0], origin="Qwen/Qwen1.5-1.8B", num_params=None)
+    found = setup_sentences(replace(report(), models=[released, *report().models[1:3]]))
+    assert found[0].startswith("The teacher Qwen/Qwen1.5-1.8B and a reference of 620k parameters")
+    assert found[1].startswith("One student of 620k parameters was trained on 12M tokens: plain (")
+    rows = [
+        StudyRow(method, size, 2.5, None, {1: 2.5}) for method in ("plain", "m") for size in "ab"
+    ]
+    study = replace(report(), study=StudyContent("bits", "plain", rows))
+    assert setup_sentences(study)[1] == (
+        "4 students were trained: 2 methods (plain, m) at 2 sizes with 1 seed, each compared with "
+        "plain of its size and seed."
+    )
+    assert setup_sentences(replace(report(), models=[])) == []

@@ -22,6 +22,7 @@ from miniplm.report.row_data import rows_view
 from miniplm.report.scaling_figure import scaling_view
 from miniplm.report.scripts import page_script, script_source
 from miniplm.report.selections import selection_view
+from miniplm.report.setup import setup_sentences
 from miniplm.report.side_by_side import overview
 from miniplm.report.study_figure import study_view
 from miniplm.report.tables import (
@@ -74,6 +75,7 @@ def _render(content: ReportContent, most_texts: int) -> str:
         held_out_loss=held_out_table(content, styles, "loss"),
         held_out_bits=held_out_table(content, styles, "bits_per_byte"),
         headline=headline(content),
+        setup=setup_sentences(content),
         tasks=task_view(content.tasks, styles),
         scaling=scaling_view(content.scaling),
         study=study_view(content.study),
