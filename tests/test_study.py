@@ -254,7 +254,7 @@ def test_tables_and_sentences_say_what_the_results_are():
     assert good.difference.mean == pytest.approx(-0.5)
     assert good.seeds_better == 3
     sentences = study_sentences(summaries, "plain")
-    assert sentences[0] == "At small good is better than plain; bad is worse than plain."
+    assert sentences[0] == "At small, good is better than plain; bad is worse than plain."
     assert sentences[1].startswith("small: good is better than plain: -0.5000 bits per byte")
     assert "better in 3 of 3 seeds and 2 of 2 domains; " in sentences[1]
     assert sentences[2].startswith("small: bad is worse than plain")
@@ -297,6 +297,7 @@ def test_compute_saved_in_one_seed_and_lost_in_another_comes_to_nothing():
     summary = summarise(results, compare(results, "plain"))[1]
     assert summary.compute_saved.values == (pytest.approx(1.5), pytest.approx(1 / 1.5))
     assert summary.compute_saved.geometric_mean == pytest.approx(1.0)
+    assert "as much training compute to the same loss" in study_sentences([summary], "plain")[0]
     assert "1.00x (0.67 to 1.50)" in summary_lines([summary])[1]
     assert not summary.saved_is_cautious
 
@@ -321,7 +322,7 @@ def test_many_comparisons_say_that_some_come_out_by_chance():
         for seed in (1, 2)
     ]
     sentences = study_sentences(summarise(results, compare(results, "plain")), "plain")
-    assert sentences[0] == "At small a, b, c, d, e cannot be told from plain."
+    assert sentences[0] == "At small, a, b, c, d and e cannot be told from plain."
     assert "There are 5 of them at 95 %" in sentences[-1]
 
 

@@ -52,14 +52,19 @@ def _overview(compared: Sequence[MethodSummary], baseline: str) -> list[str]:
             if line.size == size:
                 outcomes.setdefault(_outcome(line), []).append(line.method)
         parts = [
-            f"{', '.join(names)} {_agreeing(outcome, len(names))} {baseline}"
+            f"{_listed(names)} {_agreeing(outcome, len(names))} {baseline}"
             for outcome, names in sorted(outcomes.items(), key=lambda item: _ORDER.index(item[0]))
         ]
-        sentences.append(f"At {size} {'; '.join(parts)}.")
+        sentences.append(f"At {size}, {'; '.join(parts)}.")
     return sentences
 
 
 _ORDER = ("is better than", "cannot be told from", "is no better than", "is worse than")
+
+
+def _listed(names: Sequence[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def _agreeing(outcome: str, number: int) -> str:
@@ -102,6 +107,8 @@ def compute_words(factor: float, kind: str = "") -> str:
         >>> compute_words(1.5), compute_words(0.5, "training ")
         ('1.50 times less compute', '2.00 times the training compute')
     """
+    if f"{factor:.2f}" == "1.00":
+        return f"as much {kind}compute"
     if factor >= 1:
         return f"{factor:.2f} times less {kind}compute"
     return f"{1 / factor:.2f} times the {kind}compute"
