@@ -14,6 +14,7 @@ from miniplm.report.headline import headline
 from miniplm.report.line_chart import Point
 from miniplm.report.loss_figure import thin
 from miniplm.report.model_content import BITS, NATS, CurvePoint, TrainingCurves
+from miniplm.report.seed_means import seed_means
 from miniplm.report.setup import setup_sentences
 from miniplm.report.study_content import StudyContent, StudyRow
 
@@ -180,30 +181,25 @@ def test_examples_in_docstrings_hold(module):
 
 
 def test_a_study_comes_first_with_its_own_outcome():
-    rows = [
-        StudyRow("plain", "0.5M", 2.5, 0.01, {1: 2.5, 2: 2.5}),
-        StudyRow("worse", "0.5M", 2.6, 0.01, {1: 2.6, 2: 2.6}, 0.1, 0.0, 0.2, 0.5),
-        StudyRow(
-            "good",
-            "0.5M",
-            2.4,
-            0.01,
-            {1: 2.4, 2: 2.4},
-            -0.1,
-            -0.2,
-            0.0,
-            1.5,
-            is_at_equal_compute=False,
-        ),
-    ]
-    content = replace(report(), study=StudyContent("bits", "plain", rows))
-    shown = headline(content)
-    assert shown.drawing is None
-    (figure,) = shown.figures
-    assert (figure.name, figure.value) == ("Bits per byte against plain, 0.5M", "−0.1000")
-    assert "good, the best of 2, mean of 2 seeds" in figure.meaning
-    assert "0.0000, so it may be chance; 1.50 times less compute to the same" in figure.meaning
-    assert figure.meaning.endswith("; not at equal training compute")
+    plain = StudyRow("plain", "0.5M", 2.5, 0.01, {1: 2.5, 2: 2.5})
+    worse = StudyRow("worse", "0.5M", 2.6, 0.01, {1: 2.6, 2: 2.6}, 0.1, 0.0, 0.2, 0.5)
+    good = StudyRow("good", "0.5M", 2.4, 0.01, {1: 2.4, 2: 2.4}, -0.1, -0.2, 0.0, 1.5)
+
+    def seen(*rows):
+        shown = headline(replace(report(), study=StudyContent("bits", "plain", rows)))
+        assert shown.drawing is None
+        return shown.figures[0]
+
+    first = seen(plain, worse, good)
+    assert (first.name, first.value) == ("Bits per byte against plain, 0.5M", "−0.1000")
+    assert "good, the best of 2, mean of 2 seeds" in first.meaning
+    assert first.meaning.endswith(
+        "−0.2000 to 0.0000, so it may be chance; 1.50 times less compute to the same loss"
+    )
+    # a method that had more compute is not the outcome, unless there is no other
+    dearer = replace(good, is_at_equal_compute=False)
+    assert seen(plain, worse, dearer).value == "+0.1000"
+    assert seen(plain, dearer).meaning.endswith("; not at equal training compute")
 
 
 def test_students_of_several_baselines_are_compared_with_their_own():
@@ -265,3 +261,29 @@ def test_the_page_says_first_what_was_compared():
         "plain of its size and seed."
     )
     assert setup_sentences(replace(report(), models=[])) == []
+
+
+def test_curves_of_a_study_are_means_over_its_seeds():
+    def curve(name, losses):
+        points = [CurvePoint(s, 10 * s, 100.0 * s, loss) for s, loss in losses.items()]
+        return TrainingCurves(name, "student", "all", [], points, BITS)
+
+    rows = [
+        StudyRow(method, "s", 2.5, 0.1, {1: 2.4, 2: 2.6}) for method in ("ours", "plain")
+    ] + [StudyRow("plain", "m", 2.5, None, {1: 2.5})]  # fmt: skip
+    made = [
+        curve("ours-s-s1", {1: 4.0, 2: 3.0, 3: 2.0}), curve("ours-s-s2", {1: 3.0, 3: 1.0}),
+        curve("plain-s-s1", {1: 4.0, 3: 3.0}), curve("plain-s-s2", {1: 4.0, 3: 3.5}),
+        curve("plain-m-s1", {1: 2.0}), curve("alone", {1: 9.0}),
+    ]  # fmt: skip
+    content = replace(report(), curves=made, study=StudyContent("bits", "plain", rows))
+    drawn, styles = seed_means(content)
+    means = {each.model: [point.loss for point in each.held_out] for each in drawn.curves}
+    assert means == {
+        "alone": [9.0], "ours, s": [3.5, 1.5], "plain, s": [4.0, 3.25], "plain, m": [2.0],
+    }  # fmt: skip
+    assert drawn.baseline_of("ours, s") == "plain, s"
+    assert (styles["plain, s"].colour, styles["ours, s"].colour) == ("c0", "c1")
+    assert styles["plain, m"].colour == "c0"
+    assert styles["plain, m"] != styles["plain, s"]
+    assert seed_means(report()) == (report(), {})

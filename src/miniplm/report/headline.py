@@ -50,14 +50,14 @@ def headline(content: ReportContent) -> Headline:
 
 
 def _of_study(study: StudyContent) -> list[Figure]:
-    """Of each size, the method that is furthest ahead of the baseline, if any method is there."""
+    """Of each size, the method that is furthest ahead of the baseline, of those at equal compute
+    where there are some.
+    """
     figures = []
     for size in dict.fromkeys(row.size for row in study.rows):
-        rows = {
-            row.difference: row
-            for row in study.rows
-            if row.size == size and row.difference is not None
-        }
+        compared = [row for row in study.rows if row.size == size and row.difference is not None]
+        equal = [row for row in compared if row.is_at_equal_compute]
+        rows = {row.difference: row for row in equal or compared if row.difference is not None}
         if not rows:
             continue
         best, row = min(rows.items())
