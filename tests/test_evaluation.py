@@ -152,7 +152,7 @@ def test_the_verdict_carries_intervals():
 def test_the_regime_is_judged():
     models = [model("t", "teacher", 3.0, 5.0), model("r", "reference", 4.0, 25.0)]
     sentences = regime_sentences([*models, model("s", "student", 4.0, 12.0)])
-    assert "t saw 5.0 tokens per parameter" in sentences[0]
+    assert "The teacher saw 5.0 tokens per parameter" in sentences[0]
     assert "s saw 12.0 tokens per parameter" in sentences[1]
     assert "ahead of the reference by 1.000" in sentences[2]
     upside_down = [model("t", "teacher", 4.0), model("r", "reference", 3.0)]

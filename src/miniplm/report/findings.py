@@ -154,6 +154,7 @@ def regime_sentences(models: Sequence[ModelRow]) -> list[str]:
             least, most = f"{min(short.values()):.1f}", f"{max(short.values()):.1f}"
             seen = least if least == most else f"{least} to {most}"
             names = ", ".join(short) if len(short) <= _FEW else f"{len(short)} {role}s"
+            names = names if role == "student" else f"The {role}"
             sentences.append(
                 f"{names} saw {seen} tokens per parameter; the paper's regime is {wanted} or more "
                 f"for a {role}."
