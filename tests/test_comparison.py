@@ -110,6 +110,26 @@ def test_curves_in_bits_per_byte_compare_across_tokenizers_and_with_nothing_else
     assert "No curves are drawn of c: plain, " in text
 
 
+def test_a_page_that_cannot_be_written_is_told(runs, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ArtefactError, match="cannot be written"):
+        compare_runs(runs, tmp_path / "file" / "page.html")
+
+
+def test_no_gap_is_drawn_to_a_run_of_other_text(tmp_path):
+    bits = [dataclasses.replace(curve, unit=BITS) for curve in content().curves]
+    rows = [dataclasses.replace(row, num_bytes=row.num_bytes * 2) for row in content().held_out]
+    one = make_run(tmp_path / "a", content(curves=bits))
+    other = make_run(tmp_path / "b", content(curves=bits, held_out=rows))
+    text = compare_runs([one, other], tmp_path / "page.html").read_text(encoding="utf-8")
+    curves, gaps = (
+        part for part in text.split("<figcaption>The same curves")[0].rsplit("<figure", 1)
+    )
+    assert 'data-model="b: miniplm"' in curves
+    assert 'data-model="a: miniplm"' in gaps
+    assert 'data-model="b: miniplm"' not in gaps
+
+
 def test_hostile_names_stay_text(tmp_path):
     runs = [make_run(tmp_path / name, poisoned(content())) for name in "ab"]
     check(compare_runs(runs, tmp_path / "page.html").read_text(encoding="utf-8"))

@@ -218,3 +218,8 @@ def test_speed_settings_are_not_fingerprinted():
     content["scoring"] = {"memory_gb": 7}
     content["run_dir"] = "elsewhere"
     assert make_recipe(content, "test").fingerprinted() == preset("demo").fingerprinted()
+
+
+def test_a_folder_is_no_recipe(tmp_path):
+    with pytest.raises(ConfigError, match="is a folder; give a recipe, such as"):
+        load_recipe(tmp_path)

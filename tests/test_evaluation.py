@@ -8,7 +8,8 @@ from miniplm.errors import ArtefactError
 from miniplm.evaluation.averages import APART, AVERAGE, OVERALL
 from miniplm.evaluation.difference import Difference
 from miniplm.evaluation.summary import summarise
-from miniplm.report.findings import equal_loss_rows, regime_sentences, verdict_sentences
+from miniplm.report.equal_loss import equal_loss_rows
+from miniplm.report.findings import regime_sentences, verdict_sentences
 from miniplm.report.model_content import (
     CurvePoint,
     EqualLossRow,
@@ -67,7 +68,13 @@ def test_equal_loss_says_which_way_it_went():
     assert (rows["better"].student_flops, rows["better"].baseline_flops) == (100, 200)
     assert "2.00 times less training compute" in rows["better"].sentence
     assert (rows["worse"].loss, rows["worse"].baseline_flops) == (4, 100)
-    assert "2.00 times more training compute" in rows["worse"].sentence
+    assert "2.00 times the training compute of plain" in rows["worse"].sentence
+    assert "cautious" not in rows["better"].sentence  # the learning rate never falls
+    points = [replace(point, lr=lr) for point, lr in zip(better.held_out, (1, 1, 0.1), strict=True)]
+    (row,) = equal_loss_rows([plain, replace(better, held_out=points)], "plain")
+    assert row.sentence.endswith(
+        "had not let its learning rate fall yet, so the factor is cautious)."
+    )
 
 
 def model(name, role, loss, per_param=50.0):
@@ -145,7 +152,7 @@ def test_the_verdict_carries_intervals():
 def test_the_regime_is_judged():
     models = [model("t", "teacher", 3.0, 5.0), model("r", "reference", 4.0, 25.0)]
     sentences = regime_sentences([*models, model("s", "student", 4.0, 12.0)])
-    assert "t saw 5.0 tokens per parameter" in sentences[0]
+    assert "The teacher saw 5.0 tokens per parameter" in sentences[0]
     assert "s saw 12.0 tokens per parameter" in sentences[1]
     assert "ahead of the reference by 1.000" in sentences[2]
     upside_down = [model("t", "teacher", 4.0), model("r", "reference", 3.0)]

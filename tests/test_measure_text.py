@@ -93,7 +93,8 @@ def test_what_was_measured_is_not_measured_again(folders, text_file, tmp_path):
         (["--text", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--text", "TEXT", "--window", 8, "--stride", 9], "more than the 8 tokens"),
         (["--text", "TEXT", "--domain-field", "knd"], "knd"),
-        (["--text", "TEXT", "--window", 99], "99"),
+        (["--text", "TEXT", "--window", 99], "serves 16; give that or less"),
+        (["--text", "TEXT", "--domain-field", "kind", "--set-apart", "*"], "every domain"),
     ],
 )
 def test_mistakes_are_told(folders, text_file, tmp_path, options, said):
@@ -101,3 +102,11 @@ def test_mistakes_are_told(folders, text_file, tmp_path, options, said):
     result = measure(folders[0], *words, "--out", tmp_path / "out")
     assert result.exit_code != 0
     assert said in result.output + str(result.exception)
+
+
+def test_a_folder_beside_a_model_is_told(folders, text_file, tmp_path):
+    (tmp_path / "model").symlink_to(folders[0])
+    said = measure(tmp_path, "--text", text_file).output
+    assert f"Did you mean {tmp_path / 'model'}?" in said
+    said = measure(tmp_path / "nowhere", "--text", text_file).output
+    assert f"There is no folder {tmp_path / 'nowhere'}." in said

@@ -16,7 +16,7 @@ from miniplm.evaluation.paired import (
     paired_documents,
     paired_items,
 )
-from miniplm.evaluation.paired_items import sign_flip_p_value
+from miniplm.evaluation.paired_items import paired_average, sign_flip_p_value
 from miniplm.report.chance import chance_sentence
 
 DOMAINS = ("books", "law", "noise-x")
@@ -140,6 +140,19 @@ def test_items_by_hand():
     assert seeds.by_seed == (pytest.approx(found.value), 0.0)
     assert seeds.num_seeds == 2
     assert not seeds.is_clear
+
+
+def test_the_average_over_tasks_by_hand():
+    one = np.array([1.0, 1.0, 0.0, 1.0]), np.array([0.0, 1.0, 0.0, 1.0])
+    two = np.array([0.0, 1.0]), np.array([1.0, 1.0])
+    found = paired_average([one, two])
+    assert found.value == pytest.approx((0.25 - 0.5) / 2)
+    alone = paired_average([one])
+    same = paired_items(*one)
+    assert (alone.value, alone.low, alone.high) == (same.value, same.low, same.high)
+    assert alone.p_value == same.p_value
+    with pytest.raises(ArtefactError, match="same items"):
+        paired_average([(one[0], two[1])])
 
 
 def test_the_verdict_says_whether_it_could_be_chance():

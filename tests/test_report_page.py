@@ -518,3 +518,19 @@ def test_every_row_of_a_table_has_as_many_cells_as_its_table_has_columns():
     for table in tables:
         rows = [columns(row) for row in re.findall(r"<tr\b.*?</tr>", table, re.DOTALL)]
         assert len(set(rows)) == 1, table[:300]
+
+
+def test_of_many_students_no_few_get_sentences_about_equal_loss():
+    row = report().equal_loss[0]
+    few, many = (
+        [
+            dataclasses.replace(row, student=f"s{n}", sentence=f"s{n} needed it.")
+            for n in range(count)
+        ]
+        for count in (3, 4)
+    )
+    shown = render_page(report(equal_loss=few))
+    assert all(each.sentence in shown for each in few)
+    shown = render_page(report(equal_loss=many))
+    assert not any(each.sentence in shown for each in many)
+    assert all(f'<th scope="row">{each.student}</th>' in shown for each in many)

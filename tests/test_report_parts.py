@@ -13,7 +13,9 @@ from miniplm.report.gap_figure import gap_points
 from miniplm.report.headline import headline
 from miniplm.report.line_chart import Point
 from miniplm.report.loss_figure import thin
-from miniplm.report.model_content import CurvePoint, TrainingCurves
+from miniplm.report.model_content import BITS, NATS, CurvePoint, TrainingCurves
+from miniplm.report.seed_means import seed_means
+from miniplm.report.setup import setup_sentences
 from miniplm.report.study_content import StudyContent, StudyRow
 
 
@@ -179,15 +181,109 @@ def test_examples_in_docstrings_hold(module):
 
 
 def test_a_study_comes_first_with_its_own_outcome():
+    plain = StudyRow("plain", "0.5M", 2.5, 0.01, {1: 2.5, 2: 2.5})
+    worse = StudyRow("worse", "0.5M", 2.6, 0.01, {1: 2.6, 2: 2.6}, 0.1, 0.0, 0.2, 0.5)
+    good = StudyRow("good", "0.5M", 2.4, 0.01, {1: 2.4, 2: 2.4}, -0.1, -0.2, 0.0, 1.5)
+
+    def seen(*rows):
+        shown = headline(replace(report(), study=StudyContent("bits", "plain", rows)))
+        assert shown.drawing is None
+        return shown.figures[0]
+
+    first = seen(plain, worse, good)
+    assert (first.name, first.value) == ("Bits per byte against plain, 0.5M", "−0.1000")
+    assert "good, the best of 2, mean of 2 seeds" in first.meaning
+    assert first.meaning.endswith(
+        "−0.2000 to 0.0000, so it may be chance; 1.50 times less compute to the same loss"
+    )
+    # a method that had more compute is not the outcome, unless there is no other
+    dearer = replace(good, is_at_equal_compute=False)
+    assert seen(plain, worse, dearer).value == "+0.1000"
+    assert seen(plain, dearer).meaning.endswith("; not at equal training compute")
+
+
+def test_students_of_several_baselines_are_compared_with_their_own():
+    made = report()
+    held_out = [
+        replace(row, loss={"a": 3.0, "b": 2.9, "c": 2.0, "d": 2.2},
+                bits_per_byte={"a": 1.5, "b": 1.4, "c": 1.0, "d": 1.1})
+        for row in made.held_out
+    ]  # fmt: skip
+    models = [replace(made.models[-1], name=name, role="student") for name in "abcd"]
+    content = replace(
+        made, models=models, held_out=held_out, held_out_models=list("abcd"), baseline="a",
+        baselines={"a": "a", "b": "a", "c": "c", "d": "c"},
+    )  # fmt: skip
+    styles = curves.model_styles(content)
+    line = tables.held_out_table(content, styles, "bits_per_byte").lines[0]
+    shown = [cell.difference and cell.difference.text for cell in line.cells]
+    assert shown == [None, "−0.100", None, "+0.100"]
+    assert headline(content).figures[0].value == "−0.1000"
+    assert "than a in" in headline(content).figures[0].meaning
+    alone = replace(content, baselines={"a": "a", "b": "a", "c": None, "d": None})
+    line = tables.held_out_table(alone, styles, "bits_per_byte").lines[0]
+    assert [cell.difference and cell.difference.text for cell in line.cells][2:] == [None, None]
+
+
+@pytest.mark.parametrize(
+    ("unit", "label"),
+    [
+        (BITS, "bits per byte of held-out text less those of plain"),
+        (NATS, "held-out loss less that of plain, nats per token"),
+    ],
+)
+def test_gaps_are_in_the_unit_of_their_curves(unit, label):
+    content = replace(report(), curves=[replace(each, unit=unit) for each in report().curves])
+    figures = curves.training_figures(content, curves.model_styles(content))
+    assert all(label in variant.figure for variant in figures.gaps)
+    assert {entry.unit for entry in figures.students} == {unit}
+
+
+def test_the_page_says_first_what_was_compared():
+    scored, trained = setup_sentences(report())
+    assert scored.startswith("A teacher of 6.1M parameters and a reference of 620k parameters scor")
+    assert scored.endswith("scored 41,000 candidate sequences; selection miniplm keeps 50.0 %.")
+    assert trained.startswith(
+        "4 students of 620k to 1.24M parameters were trained on 12M tokens each: pl"
+    )
+    many = replace(report(), selections=[selection(name=str(n), num_kept=n) for n in range(5)])
+    assert "; 5 selections keep 0.0 % to " in setup_sentences(many)[0]
+    released = replace(report().models[0], origin="Qwen/Qwen1.5-1.8B", num_params=None)
+    found = setup_sentences(replace(report(), models=[released, *report().models[1:3]]))
+    assert found[0].startswith("The teacher Qwen/Qwen1.5-1.8B and a reference of 620k parameters")
+    assert found[1].startswith("One student of 620k parameters was trained on 12M tokens: plain (")
     rows = [
-        StudyRow("plain", "0.5M", 2.5, 0.01, {1: 2.5, 2: 2.5}),
-        StudyRow("worse", "0.5M", 2.6, 0.01, {1: 2.6, 2: 2.6}, 0.1, 0.0, 0.2, 0.5),
-        StudyRow("good", "0.5M", 2.4, 0.01, {1: 2.4, 2: 2.4}, -0.1, -0.2, 0.0, 1.5),
+        StudyRow(method, size, 2.5, None, {1: 2.5}) for method in ("plain", "m") for size in "ab"
     ]
-    content = replace(report(), study=StudyContent("bits", "plain", rows))
-    shown = headline(content)
-    assert shown.drawing is None
-    (figure,) = shown.figures
-    assert (figure.name, figure.value) == ("Bits per byte against plain, 0.5M", "−0.1000")
-    assert "good, the best of 2, mean of 2 seeds" in figure.meaning
-    assert "1.50 times less compute to the same loss" in figure.meaning
+    study = replace(report(), study=StudyContent("bits", "plain", rows))
+    assert setup_sentences(study)[1] == (
+        "4 students were trained: 2 methods (plain, m) at 2 sizes with 1 seed, each compared with "
+        "plain of its size and seed."
+    )
+    assert setup_sentences(replace(report(), models=[])) == []
+
+
+def test_curves_of_a_study_are_means_over_its_seeds():
+    def curve(name, losses):
+        points = [CurvePoint(s, 10 * s, 100.0 * s, loss) for s, loss in losses.items()]
+        return TrainingCurves(name, "student", "all", [], points, BITS)
+
+    rows = [
+        StudyRow(method, "s", 2.5, 0.1, {1: 2.4, 2: 2.6}) for method in ("ours", "plain")
+    ] + [StudyRow("plain", "m", 2.5, None, {1: 2.5})]  # fmt: skip
+    made = [
+        curve("ours-s-s1", {1: 4.0, 2: 3.0, 3: 2.0}), curve("ours-s-s2", {1: 3.0, 3: 1.0}),
+        curve("plain-s-s1", {1: 4.0, 3: 3.0}), curve("plain-s-s2", {1: 4.0, 3: 3.5}),
+        curve("plain-m-s1", {1: 2.0}), curve("alone", {1: 9.0}),
+    ]  # fmt: skip
+    content = replace(report(), curves=made, study=StudyContent("bits", "plain", rows))
+    drawn, styles = seed_means(content)
+    means = {each.model: [point.loss for point in each.held_out] for each in drawn.curves}
+    assert means == {
+        "alone": [9.0], "ours, s": [3.5, 1.5], "plain, s": [4.0, 3.25], "plain, m": [2.0],
+    }  # fmt: skip
+    assert drawn.baseline_of("ours, s") == "plain, s"
+    assert (styles["plain, s"].colour, styles["ours, s"].colour) == ("c0", "c1")
+    assert styles["plain, m"].colour == "c0"
+    assert styles["plain, m"] != styles["plain, s"]
+    assert seed_means(report()) == (report(), {})

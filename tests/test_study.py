@@ -2,15 +2,18 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 import yaml
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.conftest import tiny_recipe
 
+from miniplm.cli import main
 from miniplm.errors import ArtefactError, ConfigError
 from miniplm.planning.gathered import gather_seeds
 from miniplm.planning.plan import StepPlan
@@ -85,6 +88,7 @@ def test_students_by_name_stand_beside_a_study(corpus_folder, tmp_path):
     [
         ({"seeds": [1, 1]}, "each once"),
         ({"seeds": []}, "study.seeds"),
+        ({"seeds": [-1]}, "greater than or equal to 0"),
         ({"methods": {}}, "study.methods"),
         ({"methods": {"plain": {"training": {"seed": 3}}}}, "seeds are those of study.seeds"),
         ({"methods": {"m": {"corpus": "refned"}}}, "there is no 'refned'; choose one of"),
@@ -250,8 +254,11 @@ def test_tables_and_sentences_say_what_the_results_are():
     assert good.difference.mean == pytest.approx(-0.5)
     assert good.seeds_better == 3
     sentences = study_sentences(summaries, "plain")
-    assert sentences[0].startswith("small: good is better than plain: -0.5000 bits per byte")
-    assert sentences[1].startswith("small: bad is worse than plain")
+    assert sentences[0] == "At small, good is better than plain; bad is worse than plain."
+    assert sentences[1].startswith("small: good is better than plain: -0.5000 bits per byte")
+    assert "better in 3 of 3 seeds and 2 of 2 domains; " in sentences[1]
+    assert sentences[2].startswith("small: bad is worse than plain")
+    assert "times the training compute to the same loss" in sentences[2]
     lines = summary_lines(summaries)
     assert {len(line) for line in lines} == {len(lines[0])}
     assert lines[1][6] == "baseline"
@@ -275,7 +282,48 @@ def test_seeds_that_differ_leave_the_outcome_open():
     sentences = study_sentences(summarise(results, compare(results, "plain")), "plain")
     assert "m cannot be told from plain" in sentences[0]
     alone = study_sentences(summarise(results[:1], []), "plain")
-    assert "nothing to compare yet" in alone[0]
+    assert alone == ["There is nothing to compare yet: no student besides plain is finished."]
+    assert study_sentences([], "plain")[0].endswith("yet: no student is finished.")
+
+
+def test_compute_saved_in_one_seed_and_lost_in_another_comes_to_nothing():
+    results = [
+        result(method, seed, losses)
+        for method, seed, losses in (
+            ("plain", 1, [4.0, 3.0, 2.0, 2.0]), ("plain", 2, [3.0, 2.0, 1.5, 1.0]),
+            ("m", 1, [3.0, 2.0, 1.5, 1.0]), ("m", 2, [4.0, 3.0, 2.0, 2.0]),
+        )
+    ]  # fmt: skip
+    summary = summarise(results, compare(results, "plain"))[1]
+    assert summary.compute_saved.values == (pytest.approx(1.5), pytest.approx(1 / 1.5))
+    assert summary.compute_saved.geometric_mean == pytest.approx(1.0)
+    assert "as much training compute to the same loss" in study_sentences([summary], "plain")[0]
+    assert "1.00x (0.67 to 1.50)" in summary_lines([summary])[1]
+    assert not summary.saved_is_cautious
+
+
+def test_a_saving_that_every_curve_understates_is_at_least_so():
+    def falling(method, losses):
+        made = result(method, 1, losses)
+        points = [
+            replace(point, lr=lr) for point, lr in zip(made.curve.points, (1, 0.1), strict=True)
+        ]
+        return replace(made, curve=replace(made.curve, points=tuple(points)))
+
+    results = [falling("plain", [4.0, 3.0]), falling("m", [3.0, 2.0])]
+    sentences = study_sentences(summarise(results, compare(results, "plain")), "plain")
+    assert sentences[0].endswith("; at least 2.00 times less training compute to the same loss.")
+
+
+def test_many_comparisons_say_that_some_come_out_by_chance():
+    results = [
+        result(method, seed, [4.0, 3.0 + 0.1 * seed])
+        for method in ("plain", "a", "b", "c", "d", "e")
+        for seed in (1, 2)
+    ]
+    sentences = study_sentences(summarise(results, compare(results, "plain")), "plain")
+    assert sentences[0] == "At small, a, b, c, d and e cannot be told from plain."
+    assert "There are 5 of them at 95 %" in sentences[-1]
 
 
 def test_a_plan_shows_seeds_in_one_line(corpus_folder, tmp_path):
@@ -360,6 +408,14 @@ def test_results_are_copied_without_weights_and_text(finished, tmp_path):
     assert not [name for name in names if name.endswith((".bin", ".safetensors"))]
     with pytest.raises(ArtefactError, match="exists"):
         copy_results(view.run_dir, tmp_path / "small")
+
+
+def test_a_folder_of_results_that_exists_is_refused_before_the_study(corpus_folder, tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(yaml.safe_dump(study_content(corpus_folder, tmp_path / "run")))
+    result = CliRunner().invoke(main, ["study", str(path), "--results", str(tmp_path)])
+    assert "exists; name a new folder" in result.output
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_recipe_without_a_study_is_refused(corpus_folder, tmp_path):

@@ -1,11 +1,13 @@
 """Accuracies, their standard errors and the table, worked by hand."""
 
 import polars as pl
+import pyarrow as pa
 import pytest
 
+from miniplm.errors import ArtefactError
 from miniplm.evaluation.task_results import TaskResult, task_result, task_results
-from miniplm.evaluation.task_table import task_lines
-from miniplm.evaluation.task_tables import ITEM_SCHEMA
+from miniplm.evaluation.task_table import difference_lines, task_lines
+from miniplm.evaluation.task_tables import ITEM_SCHEMA, items_path, write_items
 
 
 def frame(**columns):
@@ -56,3 +58,30 @@ def test_the_table_has_a_line_for_each_task_and_the_average():
     assert lines[1] == ["arc_easy", "acc", "10", "30.0 ± 4.0", "30.0 ± 4.0", "25.0"]
     assert lines[3] == ["average of 2", "", "", "40.0 ± 2.5", "40.0 ± 2.5", "37.5"]
     assert lines[4] == ["prompts cut", "", "20", "2", "2", ""]
+
+
+def write_answers(folder, task, acc, *, hashes=None):
+    rows = [
+        {"task": task, "item": place, "item_hash": (hashes or "abcdef")[place], "acc": value}
+        for place, value in enumerate(acc)
+    ]
+    write_items(items_path(folder, task), pa.Table.from_pylist(rows, schema=ITEM_SCHEMA), "made")
+
+
+def test_differences_are_over_the_same_items(tmp_path):
+    one, other = tmp_path / "a", tmp_path / "b"
+    write_answers(one, "arc_easy", [1.0, 0.0, 1.0, 0.0])
+    write_answers(other, "arc_easy", [1.0, 1.0, 1.0, 1.0])
+    for folder in (one, other):
+        write_answers(folder, "piqa", [1.0, 0.0, 1.0])
+    results = some_results(some_result("arc_easy", 0.5, 0.1), some_result("piqa", 0.5, 0.1))
+    found = {"runs/a/model": results, "runs/b/model": results}
+    folders = {"runs/a/model": one, "runs/b/model": other}
+    heading, arc, piqa, average = difference_lines(found, folders)
+    assert heading == ["task", "b"]
+    assert arc == ["arc_easy", "+50.0 [+0.0, +100.0]"]
+    assert piqa == ["piqa", "+0.0 [+0.0, +0.0]"]
+    assert average == ["average of 2", "+25.0 [+0.0, +50.0]"]
+    write_answers(other, "piqa", [1.0, 0.0, 1.0], hashes="abx")
+    with pytest.raises(ArtefactError, match="were asked other items of piqa"):
+        difference_lines(found, folders)

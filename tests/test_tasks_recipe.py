@@ -158,7 +158,9 @@ def test_models_are_measured_side_by_side_and_not_twice(models, rows, tmp_path, 
     words = [*models, "--tasks", "all", "--tasks-dir", rows, "--out", tmp_path, "--limit", 5]
     first = call(*words)
     assert first.exit_code == 0, first.output
-    table = {line.split("│")[1].strip(): line for line in first.output.splitlines() if "│" in line}
+    accuracies, differences = first.output.split("Points more than a on the same items")
+    table = {line.split("│")[1].strip(): line for line in accuracies.splitlines() if "│" in line}
+    assert [task in differences for task in table] == [True] * 3
     assert list(table) == ["winogrande", "piqa", "average of 2"]
     assert re.search(r"│\s+50\.0 │$", table["piqa"])  # chance
     assert re.search(r"┃\s+a ┃\s+b ┃ chance ┃", first.output)

@@ -253,12 +253,15 @@ def study(
     """
     from miniplm.recipe import load_recipe
     from miniplm.study.tables import short_lines
-    from miniplm.study_run import copy_results, run_study
+    from miniplm.study_run import check_results_folder, copy_results, run_study
 
+    if results is not None:
+        check_results_folder(results)
     outcome = run_study(load_recipe(recipe, overrides), so_far=so_far, at_once=at_once)
     if outcome is None:  # of several processes, not the first
         return
-    _print_lines("Students, over the seeds", short_lines(outcome.lines), num_names=2)
+    if len(outcome.lines) > 1:
+        _print_lines("Students, over the seeds", short_lines(outcome.lines), num_names=2)
     for sentence in outcome.sentences:
         click.echo(f"\n{sentence}")
     if not so_far:
@@ -488,10 +491,11 @@ def measure(
 
     MODELS are hub names or folders. The same command again goes on where it was stopped.
     """
-    from miniplm.evaluation.measure import measure_tasks, tasks_config
-    from miniplm.evaluation.measure_text import measure_text, text_lines, text_question
-    from miniplm.evaluation.measured_models import measured_models
-    from miniplm.evaluation.task_table import task_lines
+    from miniplm.evaluation.measure import measure_tasks, task_folders, tasks_config
+    from miniplm.evaluation.measure_text import measure_text, text_question
+    from miniplm.evaluation.measured_models import measured_models, short_names
+    from miniplm.evaluation.task_table import difference_lines, task_lines
+    from miniplm.evaluation.text_table import text_lines
     from miniplm.runtime.lock import locked
 
     if not tasks and not texts:
@@ -501,8 +505,14 @@ def measure(
     question = texts and text_question(texts, domain_field, dtype, window, stride, set_apart)
     with locked(out, "--out"):
         if config:
-            lines = task_lines(measure_tasks(named, config, out))
-            _print_lines("Tasks: accuracy in per cent, with its standard error", lines)
+            asked = measure_tasks(named, config, out)
+            title = "Tasks: accuracy in per cent, with its standard error"
+            _print_lines(title, task_lines(asked))
+            if len(named) > 1:
+                first = short_names([model.name for model in named])[0]
+                title = f"Points more than {first} on the same items, with 95 % intervals"
+                lines = difference_lines(asked, task_folders(named, out))
+                _print_lines(title, lines, num_names=1)
         if question:
             lines = text_lines(measure_text(named, question, out))
             _print_lines("Text: bits per byte, with 95 % intervals over documents", lines)

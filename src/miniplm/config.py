@@ -88,6 +88,10 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise ConfigError(
             str(path), ["no such file; `miniplm init` writes a commented recipe"]
         ) from None
+    except IsADirectoryError:
+        raise ConfigError(
+            str(path), ["is a folder; give a recipe, such as a run's used_recipe.yaml"]
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(str(path), [f"cannot be read: {error}"]) from error
     try:

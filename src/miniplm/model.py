@@ -192,8 +192,19 @@ def released_config(config: ModelConfig) -> "PretrainedConfig":
         raise ModelError(
             f"cannot read the config of {config.name!r}: {reason_of(error)}. Expected "
             "the name of a hub repository or a folder with config.json and safetensors weights."
+            f"{_other_folder(str(config.name))}"
         ) from error
     return found
+
+
+def _other_folder(name: str) -> str:
+    """What may have been meant by a name that is no model's."""
+    folder = Path(name).expanduser()
+    if (folder / "model" / "config.json").is_file():
+        return f" Did you mean {folder / 'model'}?"
+    if name.startswith((".", "/", "~")) and not folder.exists():
+        return f" There is no folder {folder}."
+    return ""
 
 
 def _shape_fields(shape: ShapeConfig) -> dict[str, Any]:

@@ -77,6 +77,16 @@ def run_study(recipe: Recipe, *, so_far: bool = False, at_once: int = 1) -> Stud
     return StudyView(road.run_dir, summary_lines(outcome.summaries), sentences)
 
 
+def check_results_folder(folder: Path) -> None:
+    """Refuse a folder for results that is there already, before hours of work.
+
+    Raises:
+        ArtefactError: It exists.
+    """
+    if folder.exists():
+        raise ArtefactError(f"{folder} exists; name a new folder for the results")
+
+
 def copy_results(run_dir: Path, folder: Path) -> None:
     """Copy what shows a study, without text, tokens, scores and weights, into a new folder.
 

@@ -78,9 +78,19 @@ def measure_tasks(
     return found
 
 
+def task_folders(models: Sequence[MeasuredModel], folder: Path) -> dict[str, Path]:
+    """Where the results of models are, by their names.
+
+    Args:
+        models: Each once.
+        folder: Of all measurements.
+    """
+    return {model.name: folder / FACT / model.folder_name for model in models}
+
+
 def _ask(model: MeasuredModel, config: EvaluationConfig, folder: Path) -> TaskResults:
     """Ask one model, in a folder of its own."""
-    place = folder / FACT / model.folder_name
+    place = task_folders([model], folder)[model.name]
 
     def work(into: Path) -> Outcome:
         from miniplm.evaluation.tasks import evaluate_tasks

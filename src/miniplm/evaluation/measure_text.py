@@ -7,15 +7,15 @@ from pathlib import Path
 from miniplm.config import validate
 from miniplm.data.documents import CorpusConfig, corpus_fingerprint
 from miniplm.errors import ConfigError
-from miniplm.evaluation.averages import AVERAGE
+from miniplm.evaluation.averages import AVERAGE, AVERAGES, domains_apart, leaves_some
 from miniplm.evaluation.difference import Difference
 from miniplm.evaluation.documents import DOCUMENTS_NAME, read_documents
 from miniplm.evaluation.measure import SUPERSEDED, add_results
-from miniplm.evaluation.measured_models import MeasuredModel, short_names
+from miniplm.evaluation.measured_models import MeasuredModel
 from miniplm.evaluation.paired import paired_documents
 from miniplm.evaluation.summary import HeldOutScore
 from miniplm.manifest import Outcome, StageSpec, require_manifest
-from miniplm.model import Dtype
+from miniplm.model import Dtype, released_config
 from miniplm.runtime.log import logger
 from miniplm.stage_runner import run_stage
 
@@ -99,15 +99,39 @@ def measure_text(
         folder: Of all measurements.
 
     Raises:
-        ConfigError: The stride is longer than a window.
+        ConfigError: The stride is longer than a window, the window than a model serves, or every
+            domain is set apart.
         DocumentError: The text cannot be read.
         ArtefactError: It holds no token that can be predicted.
         ModelError: A model cannot be read.
     """
+    for model in models:
+        _check_window(model, question.window)
     lines = {model.name: _measure(model, question, folder) for model in models}
+    _check_apart(lines[models[0].name], question.set_apart)
     content = {name: [vars(line) for line in own] for name, own in lines.items()}
     add_results(folder, KIND, content)
     return MeasuredTexts(lines, _differences(models, lines, folder))
+
+
+def _check_window(model: MeasuredModel, window: int | None) -> None:
+    served = getattr(released_config(model.config), "max_position_embeddings", None)
+    if window is not None and served is not None and window > served:
+        raise ConfigError(
+            "--window", [f"is {window:,}, but {model.name} serves {served:,}; give that or less"]
+        )
+
+
+def _check_apart(lines: Sequence[HeldOutScore], globs: Sequence[str]) -> None:
+    domains = [line.domain for line in lines if line.domain not in AVERAGES]
+    named = ", ".join(domains)
+    if not leaves_some(domains, globs):
+        raise ConfigError(
+            "--set-apart", [f"matches every domain of the text ({named}); leave some out"]
+        )
+    for glob in globs:
+        if leaves_some(domains, [glob]) and not domains_apart(domains, [glob]):
+            logger.warning("--set-apart %s matches no domain; there are %s", glob, named)
 
 
 def _measure(model: MeasuredModel, question: TextQuestion, folder: Path) -> list[HeldOutScore]:
@@ -160,27 +184,3 @@ def _differences(
         other.name: paired_documents([(measured[other.name], measured[first.name])], apart)[AVERAGE]
         for other in others
     }
-
-
-def text_lines(found: MeasuredTexts) -> list[list[str]]:
-    """Lines of words, headings first: bits per byte with intervals, a domain each."""
-    names = list(found.lines)
-    lines = [["domain", "documents", *short_names(names)]]
-    by_domain = [{line.domain: line for line in own} for own in found.lines.values()]
-    for domain, line in by_domain[0].items():
-        cells = [_cell(own[domain]) for own in by_domain]
-        lines.append([domain, f"{line.num_documents:,}", *cells])
-    if found.differences:
-        first = short_names(names)[0]
-        cells = [_difference_cell(each) for each in found.differences.values()]
-        lines.append([f"{AVERAGE}, less {first}", "", "", *cells])
-    return lines
-
-
-def _cell(line: HeldOutScore) -> str:
-    interval = "" if line.low is None else f" [{line.low:.4f}, {line.high:.4f}]"
-    return f"{line.bits_per_byte:.4f}{interval}"
-
-
-def _difference_cell(found: Difference) -> str:
-    return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"

@@ -3,8 +3,10 @@
 p is that of the sign-flip permutation test: were the two models alike, the difference of each item
 would as likely have the other sign.
 
-Axes: S seeds, N items, R resamples.
+Axes: S seeds, N items, R resamples, T tasks.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,6 +64,47 @@ def paired_items(
         num_units=num_items,
         num_seeds=num_seeds,
         by_seed=tuple(gaps_SN.mean(axis=1).tolist()),
+    )
+
+
+def paired_average(
+    pairs: Sequence[tuple[NDArray[np.floating], NDArray[np.floating]]],
+    *,
+    seed: int = 0,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Difference:
+    """The difference of averages over tasks, each task counting once; items are drawn by task.
+
+    Args:
+        pairs: Of each task the correctness of each item by the first model, `[N]`, and the second.
+        seed: Of chance.
+        num_resamples: How often items are drawn, and signs flipped.
+
+    Raises:
+        ArtefactError: There is no task, or a pair has not as many items of both.
+    """
+    if not pairs or any(first.shape != second.shape or not first.size for first, second in pairs):
+        raise ArtefactError("averages of tasks are compared over the same items of one at least")
+    gaps = [first.astype(np.float64) - second.astype(np.float64) for first, second in pairs]
+    generator = np.random.default_rng([seed, _CHANCE_OF_ITEMS])
+    means_TR = np.stack(
+        [
+            resampled_sums(gaps_N[:, None], generator, num_resamples)[:, 0] / len(gaps_N)
+            for gaps_N in gaps
+        ]
+    )
+    low, high = interval(means_TR.mean(axis=0))
+    weighted_N = np.concatenate([gaps_N / (len(gaps_N) * len(gaps)) for gaps_N in gaps])
+    value = float(weighted_N.sum())
+    return Difference(
+        value=value,
+        low=low,
+        high=high,
+        p_value=sign_flip_p_value(weighted_N, seed, num_resamples),
+        test=SIGN_FLIPS,
+        num_units=len(weighted_N),
+        num_seeds=1,
+        by_seed=(value,),
     )
 
 

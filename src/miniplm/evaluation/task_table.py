@@ -1,9 +1,12 @@
 """Accuracies of several models as lines of a table: a task each, then the average."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from miniplm.evaluation.config import NINE
+from miniplm.evaluation.difference import Difference
 from miniplm.evaluation.measured_models import short_names
+from miniplm.evaluation.task_differences import task_differences
 from miniplm.evaluation.task_results import TaskResult, TaskResults
 
 CUT = "prompts cut"
@@ -27,6 +30,32 @@ def task_lines(results: Mapping[str, TaskResults]) -> list[list[str]]:
         total = sum(task.num_items for task in first.tasks)
         lines.append([CUT, "", f"{total:,}", *(f"{count:,}" for count in cut), ""])
     return lines
+
+
+def difference_lines(
+    results: Mapping[str, TaskResults], folders: Mapping[str, Path]
+) -> list[list[str]]:
+    """Lines of words, headings first: points of accuracy that models have more than the first.
+
+    Args:
+        results: By name or folder of the model, two at least, all of the same tasks.
+        folders: Where each model's results are.
+
+    Raises:
+        ArtefactError: A file is missing or damaged, or models were not asked the same items.
+    """
+    first, *others = results
+    found = [task_differences(folders[name], folders[first], results[name]) for name in others]
+    lines = [
+        [task.task, *(_points(by_task[task.task]) for by_task, _ in found)]
+        for task in results[first].tasks
+    ]
+    headings = ["task", *short_names(list(results))[1:]]
+    return [headings, *lines, [results[first].average_of, *(_points(each) for _, each in found)]]
+
+
+def _points(found: Difference) -> str:
+    return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
 
 
 def _line(results: Sequence[TaskResult]) -> list[str]:

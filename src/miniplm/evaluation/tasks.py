@@ -59,7 +59,7 @@ def evaluate_tasks(
     """
     asked = asked_tasks(config)
     for task, reason in asked.left_out.items():
-        logger.warning("%s is left out, and of the average: %s", task, reason)
+        logger.warning("%s is left out, and the average is without it: %s", task, reason)
     check_causal_head(scorer.model)
     prepare_model(scorer.model)
     with quiet_harness():

@@ -14,7 +14,8 @@ from miniplm.report.content import ReportContent
 from miniplm.report.costs import read_costs
 from miniplm.report.differences import differences_of
 from miniplm.report.effects_content import read_effects
-from miniplm.report.findings import equal_loss_rows, regime_sentences, verdict_sentences
+from miniplm.report.equal_loss import equal_loss_rows
+from miniplm.report.findings import regime_sentences, verdict_sentences
 from miniplm.report.model_content import EqualLossRow, HeldOutRow, ModelRow, TrainingCurves
 from miniplm.report.model_lines import model_lines
 from miniplm.report.model_rows import held_out_rows, model_rows
@@ -77,6 +78,7 @@ def collect(run: RunFiles) -> ReportContent:
         selections=[_selection(record, name, predicted) for name in run.selections],
         curves=curves,
         baseline=baseline,
+        baselines={name: group[0] for group in run.groups for name in group},
         held_out=held_out,
         held_out_models=list(record.roles),
         equal_loss=equal_loss,
@@ -89,12 +91,7 @@ def collect(run: RunFiles) -> ReportContent:
         cost=read_costs(record, models),
         tokenizers=run.tokenizers,
         candidates=candidate_tables(record.manifests, list(run.selections)),
-        differences={
-            name: differences[name]
-            for group in groups
-            for name in group[1:]
-            if group[0] == baseline and name in differences
-        },
+        differences=differences,
         texts=read_texts(record, groups),
         tasks=read_tasks(record, groups),
         scaling=read_scaling(record, curves),

@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from miniplm.errors import ConfigError
+from miniplm.errors import ArtefactError, ConfigError
 from miniplm.manifest import write_atomically
 from miniplm.report.comparison import ComparedRun, compare, name_runs
 from miniplm.report.comparison_page import render_comparison
@@ -24,7 +24,7 @@ def compare_runs(folders: Sequence[Path], output: Path) -> Path:
     Raises:
         ConfigError: There are fewer than two, or one twice.
         StageNotReadyError: A run has no report yet.
-        ArtefactError: A report's results cannot be understood.
+        ArtefactError: A report's results cannot be understood, or the page cannot be written.
     """
     resolved = [folder.resolve() for folder in folders]
     if len(resolved) < 2:
@@ -36,6 +36,12 @@ def compare_runs(folders: Sequence[Path], output: Path) -> Path:
         for name, folder in zip(name_runs(folders), folders, strict=True)
     ]
     comparison = compare(runs, time.strftime("%Y-%m-%d %H:%M"))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(output, render_comparison(comparison))
+    page = render_comparison(comparison)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(output, page)
+    except OSError as error:
+        raise ArtefactError(
+            f"--output: {output} cannot be written ({error.strerror}); name another file"
+        ) from error
     return output

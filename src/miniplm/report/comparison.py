@@ -89,6 +89,7 @@ def compare(runs: Sequence[ComparedRun], created: str) -> Comparison:
         selections=[],
         curves=_curves(runs),
         baseline=baseline,
+        baselines={row.name: None for run in runs if run not in alike for row in _students([run])},
         held_out=_held_out(alike),
         held_out_models=[row.name for row in _students(alike)],
         equal_loss=[],

@@ -52,7 +52,7 @@ class ReportContent:
     selections: Sequence[SelectionSummary]
     curves: Sequence[TrainingCurves]
     baseline: str | None
-    """Name of the student that the others are compared with."""
+    """Name of the first student, which others are compared with but for `baselines`."""
     held_out: Sequence[HeldOutRow]
     """One row per domain, then `average of domains`, then `all text`."""
     held_out_models: Sequence[str]
@@ -80,7 +80,24 @@ class ReportContent:
     study: StudyContent | None = None
     tokenizers: Mapping[str, str] = field(default_factory=dict)
     """What each model reads, by any name; losses per token compare where it is the same."""
+    baselines: Mapping[str, str | None] = field(default_factory=dict)
+    """Students that are compared with another than `baseline`, or with none: the first of their own
+    shape, tokenizer and seed."""
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def baseline_of(self, student: str) -> str | None:
+        """What a student is compared with; itself, where it is a baseline."""
+        return self.baselines.get(student, self.baseline)
+
+    @property
+    def has_baselines(self) -> bool:
+        """Whether students are not all compared with one."""
+        return bool({*self.baselines.values()} - {self.baseline, None})
+
+    @property
+    def baseline_words(self) -> str:
+        """What each student is compared with, to be read."""
+        return "its baseline" if self.has_baselines else self.baseline or ""
 
     def share_tokens(self, model: str, other: str | None) -> bool:
         """Whether two models read the same tokenizer, so that their losses compare."""

@@ -9,7 +9,7 @@ from miniplm.report import minis, palette
 from miniplm.report.content import ReportContent
 from miniplm.report.gap_figure import gap_figure
 from miniplm.report.loss_figure import MOST_PALE, loss_figure
-from miniplm.report.model_content import NATS, TrainingCurves
+from miniplm.report.model_content import NATS, TrainingCurves, Unit
 from miniplm.report.palette import Style
 from miniplm.report.thinning import thinned
 from miniplm.report.training_axes import POSITIONS, AxisName
@@ -23,6 +23,7 @@ class LegendEntry:
     name: str
     corpus: str
     final_loss: float | None
+    unit: Unit = NATS
 
 
 @dataclass(frozen=True)
@@ -76,9 +77,7 @@ def training_figures(content: ReportContent, styles: Mapping[str, Style]) -> Tra
     apart = len(final) > 1 and max(final) > 4 * min(final)
     return TrainingFigures(
         losses=_variants(lambda axis, log: loss_figure("loss", students, styles, axis, log=log)),
-        gaps=_variants(
-            lambda axis, log: gap_figure(students, styles, content.baseline, axis, log=log)
-        ),
+        gaps=_variants(lambda axis, log: gap_figure(content, students, styles, axis, log=log)),
         students=[_legend_entry(curve, styles) for curve in students],
         has_pale=len(students) <= MOST_PALE and all(curve.unit == NATS for curve in students),
         teachers_figure=loss_figure("teachers", teachers, styles, "tokens", wide=False, log=apart),
@@ -94,4 +93,6 @@ def _variants(draw: Callable[[AxisName, bool], Markup | None]) -> list[Variant]:
 
 def _legend_entry(curve: TrainingCurves, styles: Mapping[str, Style]) -> LegendEntry:
     final = curve.held_out[-1].loss if curve.held_out else None
-    return LegendEntry(minis.swatch(styles[curve.model]), curve.model, curve.corpus, final)
+    return LegendEntry(
+        minis.swatch(styles[curve.model]), curve.model, curve.corpus, final, curve.unit
+    )

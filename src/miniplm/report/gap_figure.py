@@ -7,31 +7,32 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from miniplm.report import formats
+from miniplm.report.content import ReportContent
 from miniplm.report.line_chart import Line, Point, Scale, line_chart
-from miniplm.report.model_content import CurvePoint, TrainingCurves
+from miniplm.report.model_content import BITS, CurvePoint, TrainingCurves
 from miniplm.report.palette import Style
 from miniplm.report.scales import Axis
 from miniplm.report.training_axes import POSITIONS, AxisName, Position, position_scale
 
 
 def gap_figure(
-    students: Sequence[TrainingCurves], styles: Mapping[str, Style], baseline: str | None,
+    content: ReportContent, students: Sequence[TrainingCurves], styles: Mapping[str, Style],
     axis: AxisName, *, log: bool,
 ) -> Markup | None:  # fmt: skip
     """Held-out loss of each student less the baseline's at the same place of the axis.
 
     Args:
-        students: What is drawn, the baseline among them.
+        content: Says which student is compared with which.
+        students: What is drawn, the baselines among them.
         styles: How each model is drawn.
-        baseline: The student that the others are compared with.
         axis: What it is drawn over.
         log: Whether the axis is spaced by ratios.
     """
-    level = next((curve.held_out for curve in students if curve.model == baseline), ())
+    levels = {curve.model: curve.held_out for curve in students}
     lines = [
-        Line(curve.model, styles[curve.model], gap_points(curve, level, axis))
+        Line(curve.model, styles[curve.model], gap_points(curve, levels.get(base or "", ()), axis))
         for curve in students
-        if curve.model != baseline
+        if (base := content.baseline_of(curve.model)) != curve.model
     ]
     drawn = [each for each in lines if each.points]
     if not drawn:
@@ -40,9 +41,13 @@ def gap_figure(
     settled = [
         point.y for each in drawn for point in each.points if point.x >= 0.1 * each.points[-1].x
     ]
-    y_label = f"held-out loss less that of {formats.shorten(baseline or '', 30)}, nats per token"
+    unit = next(curve.unit for curve in students if curve.model == drawn[0].name)
+    measured = f"{BITS} of held-out text" if unit == BITS else "held-out loss"
+    base = formats.shorten(content.baseline_words, 30)
+    less = f"less {'those' if unit == BITS else 'that'} of {base}"
+    y_label = f"{measured} {less}" + ("" if unit == BITS else f", {unit}")
     y = Scale(Axis.around([0.0, *settled], padding=0.12), y_label)
-    description = f"Held-out loss less that of {baseline} against training {axis}"
+    description = f"{measured.capitalize()} {less} against training {axis}"
     return line_chart(f"gap-{axis}-{log:d}", drawn, x, y, description, zero=True, kind="gap")
 
 

@@ -17,6 +17,7 @@ from miniplm.report.model_content import HeldOutRow
 from miniplm.report.palette import Style
 from miniplm.report.scales import Axis
 from miniplm.report.study_content import StudyContent, StudyRow
+from miniplm.study.verdict import compute_words
 
 _BEYOND = 0.03
 """Share of the domains at either end that need no room: one that differs by far is drawn at the
@@ -50,49 +51,52 @@ def headline(content: ReportContent) -> Headline:
 
 
 def _of_study(study: StudyContent) -> list[Figure]:
-    """Of each size, the method that is furthest ahead of the baseline, if any method is there."""
+    """Of each size, the method that is furthest ahead of the baseline, of those at equal compute
+    where there are some.
+    """
     figures = []
     for size in dict.fromkeys(row.size for row in study.rows):
-        rows = {
-            row.difference: row
-            for row in study.rows
-            if row.size == size and row.difference is not None
-        }
+        compared = [row for row in study.rows if row.size == size and row.difference is not None]
+        equal = [row for row in compared if row.is_at_equal_compute]
+        rows = {row.difference: row for row in equal or compared if row.difference is not None}
         if not rows:
             continue
         best, row = min(rows.items())
         seeds = f"mean of {row.num_seeds} seeds" if row.num_seeds > 1 else "one seed"
-        interval = ""
-        if row.low is not None and row.high is not None:
-            interval = f", {formats.signed(row.low, 4)} to {formats.signed(row.high, 4)}"
         figures.append(
             Figure(
                 f"Bits per byte against {study.baseline}, {size}",
                 formats.signed(best, 4),
-                f"{row.method}{_of_many(len(rows))}, {seeds}{interval}{_saved(row)}",
+                f"{row.method}{_of_many(len(rows))}, {seeds}{_interval(row)}{_saved(row)}"
+                + ("" if row.is_at_equal_compute else "; not at equal training compute"),
             )
         )
     return figures
 
 
+def _interval(row: StudyRow) -> str:
+    """The interval over seeds, and whether it tells anything."""
+    if row.low is None or row.high is None:
+        return ""
+    ends = f", {formats.signed(row.low, 4)} to {formats.signed(row.high, 4)}"
+    return ends if row.is_told_apart else f"{ends}, so it may be chance"
+
+
 def _saved(row: StudyRow) -> str:
     """Training compute to the same loss, in words."""
-    factor = row.compute_saved
-    if factor is None:
+    if row.compute_saved is None:
         return ""
-    words = "less" if factor >= 1 else "more"
-    return f"; {formats.fixed(max(factor, 1 / factor), 2)} times {words} compute to the same loss"
+    return f"; {compute_words(row.compute_saved)} to the same loss"
 
 
 def _differences(content: ReportContent) -> dict[str, dict[str, float]]:
     """Bits per byte less the baseline's, by student and domain, the best student first."""
-    base = content.baseline
     roles = {model.name: model.role for model in content.models}
     students = [name for name in content.held_out_models if roles.get(name) == "student"]
     gaps = {
         name: {row.domain: row.bits_per_byte[name] - row.bits_per_byte[base] for row in rows}
         for name in students
-        if base is not None
+        if (base := content.baseline_of(name)) is not None
         and name != base
         and (rows := _rows_with(content.held_out, name, base))
         and any(row.domain == AVERAGE for row in rows)
@@ -125,10 +129,10 @@ def _drawing(content: ReportContent) -> Markup | None:
     ]  # fmt: skip
     x = Scale(
         Axis.around([0.0, *averages, *ends, low, high], padding=0.03),
-        f"bits per byte less those of {formats.shorten(content.baseline or '', 30)}; "
+        f"bits per byte less those of {formats.shorten(content.baseline_words, 30)}; "
         "left of zero is better",
     )
-    description = f"Bits per byte of each student less those of {content.baseline}, by domain"
+    description = f"Bits per byte of each student less those of {content.baseline_words}, by domain"
     return dot_plot(rows, x, description, zero=True, kind="headline")
 
 
@@ -152,7 +156,7 @@ def _best(content: ReportContent) -> Figure | None:
         "Bits per byte against the baseline",
         formats.signed(by_domain[AVERAGE], 4),
         f"{name}{_of_many(len(gaps))}{_between(content.differences.get(name))}: "
-        f"better than {content.baseline} in {won} of {len(domains)} domains",
+        f"better than {content.baseline_of(name)} in {won} of {len(domains)} domains",
     )
 
 

@@ -21,7 +21,9 @@ from miniplm.report.proxy import predicted_view
 from miniplm.report.row_data import rows_view
 from miniplm.report.scaling_figure import scaling_view
 from miniplm.report.scripts import page_script, script_source
+from miniplm.report.seed_means import seed_means
 from miniplm.report.selections import selection_view
+from miniplm.report.setup import setup_sentences
 from miniplm.report.side_by_side import overview
 from miniplm.report.study_figure import study_view
 from miniplm.report.tables import (
@@ -61,6 +63,7 @@ def render_page(content: ReportContent) -> str:
 def _render(content: ReportContent, most_texts: int) -> str:
     styles = model_styles(content)
     bar, shares = flops_shares(content)
+    drawn, of_means = seed_means(content)
     return environment().get_template("page.html.j2").render(
         content=content,
         students=student_rows(content, styles),
@@ -71,10 +74,11 @@ def _render(content: ReportContent, most_texts: int) -> str:
         overview=overview(content.selections),
         predicted=predicted_view(content.predicted) if content.predicted else None,
         rows=rows_view(content.rows, most_texts),
-        training=training_figures(content, styles),
+        training=training_figures(drawn, styles | of_means),
         held_out_loss=held_out_table(content, styles, "loss"),
         held_out_bits=held_out_table(content, styles, "bits_per_byte"),
         headline=headline(content),
+        setup=setup_sentences(content),
         texts=text_tables(content.texts, styles),
         tasks=task_view(content.tasks, styles),
         scaling=scaling_view(content.scaling),

@@ -5,7 +5,13 @@ from collections.abc import Sequence
 from miniplm.report.model_content import BITS, TrainingCurves
 from miniplm.report.run_record import RunRecord
 from miniplm.report.scaling_content import FittedLoss, MeasuredLoss, ScalingContent, ScalingFit
-from miniplm.scaling.content import FittedSaving, MeasuredSaving, ScalingFindings, SeriesContent
+from miniplm.scaling.content import (
+    Factor,
+    FittedSaving,
+    MeasuredSaving,
+    ScalingFindings,
+    SeriesContent,
+)
 from miniplm.scaling.curves import CurvePoint, LossCurve
 from miniplm.scaling.findings import scaling_findings
 from miniplm.scaling.held_out_values import BITS_PER_BYTE, HELD_OUT_LOSS, LossKind
@@ -88,19 +94,25 @@ def _measured(saving: MeasuredSaving, unit: str) -> str:
     if saving.compute is None or saving.loss is None:
         return f"{name}: no saving can be read off the curves: {saving.refusal}."
     return (
-        f"Read off the curves, {name} needs {_READINGS[saving.reading]}"
-        f"{factor_text(saving.compute)} times less training compute than {saving.baseline} to "
-        f"{saving.loss:.3f} {unit}."
+        f"Read off the curves, {saving.baseline} needs {_READINGS[saving.reading]}"
+        f"{factor_text(saving.compute)} times the training compute of {name} to reach "
+        f"{saving.loss:.3f} {unit}{_by_chance(saving.compute)}."
     )
+
+
+def _by_chance(factor: Factor) -> str:
+    """Whether the interval of a factor holds one."""
+    found = factor.interval
+    return "; it may be chance" if found and found.low <= 1 <= found.high else ""
 
 
 def _fitted(saving: FittedSaving, unit: str) -> str:
     assert saving.compute is not None
-    at = f"{saving.loss:.3f} {unit}"
+    at = f"to reach {saving.loss:.3f} {unit}"
     if saving.num_tokens is not None:
-        at = f"what {saving.baseline} would reach after {count(saving.num_tokens)} tokens"
+        at = f"for what it would reach after {count(saving.num_tokens)} tokens"
     name = series_name(saving.method, saving.num_params)
     return (
-        f"By the fitted laws, not measured, {name} needs {factor_text(saving.compute)} times less "
-        f"to {at}."
+        f"By the fitted laws, not measured, {saving.baseline} needs {factor_text(saving.compute)} "
+        f"times the training compute of {name} {at}{_by_chance(saving.compute)}."
     )

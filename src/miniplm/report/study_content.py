@@ -10,7 +10,9 @@ class StudyRow:
 
     `values` are by seed. `difference` is the mean of the baseline's of the same size taken from
     this one's seed by seed, `low` and `high` the ends of its 95 % interval; None for the baseline.
-    `compute_saved` says how many times less training compute it needed to the baseline's loss.
+    `compute_saved` says how many times less training compute it needed to the same loss (a
+    geometric mean over seeds), and `compute_saved_by_seed` of each; `is_at_equal_compute`, whether
+    its students were trained with as much as the baseline's.
     """
 
     method: str
@@ -22,11 +24,20 @@ class StudyRow:
     low: float | None = None
     high: float | None = None
     compute_saved: float | None = None
+    compute_saved_by_seed: Sequence[float] = ()
+    is_at_equal_compute: bool = True
+    num_params: int | None = None
+    seeds_better: int | None = None
 
     @property
     def num_seeds(self) -> int:
         """Seeds that the mean is over."""
         return len(self.values)
+
+    @property
+    def is_told_apart(self) -> bool:
+        """Whether the interval leaves out zero; not known of a single seed."""
+        return self.low is not None and self.high is not None and self.low * self.high > 0
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ class StudySize:
     """The students of one size, drawn: what was measured, and differences from the baseline."""
 
     size: str
+    num_params: int | None
     measured: Markup
     differences: Markup | None
 
@@ -56,7 +57,8 @@ def _size(
         f"{content.measure} of each method at {size}, seed by seed",
         kind="study",
     )
-    return StudySize(size, measured, _differences(size, rows, content, styles))
+    differences = _differences(size, rows, content, styles)
+    return StudySize(size, rows[0].num_params, measured, differences)
 
 
 def _dots(row: StudyRow, style: Style) -> list[Dot]:
@@ -87,9 +89,10 @@ def _differences(
     if not known:
         return None
     ends = [end for _, dot in known for end in (dot.value, dot.low, dot.high) if end is not None]
+    label = f"bits per byte less those of {content.baseline}; left of zero is better"
     return dot_plot(
         [DotRow(method, [[dot]], note=formats.signed(dot.value, 4)) for method, dot in known],
-        Scale(Axis.around([0.0, *ends], padding=0.06), f"less that of {content.baseline}"),
+        Scale(Axis.around([0.0, *ends], padding=0.06), label),
         f"Difference of each method from {content.baseline} at {size}, with intervals",
         zero=True, kind="study",
     )  # fmt: skip

@@ -70,12 +70,13 @@ def difference(
 
 def student_rows(content: ReportContent, styles: Mapping[str, Style]) -> list[StudentRow]:
     """The students as listed, each compared with the baseline."""
-    baseline = next((model for model in content.models if model.name == content.baseline), None)
+    models = {model.name: model for model in content.models}
     rows = []
     for model in content.models:
         if model.role == "student":
+            baseline = models.get(content.baseline_of(model.name) or "")
             compared = None if model is baseline else baseline
-            same_tokens = content.share_tokens(model.name, content.baseline)
+            same_tokens = content.share_tokens(model.name, content.baseline_of(model.name))
             base_loss = compared.held_out_loss if compared and same_tokens else None
             base_bits = compared.bits_per_byte if compared else None
             rows.append(
@@ -117,12 +118,12 @@ class HeldOutLine:
 
 @dataclass(frozen=True)
 class HeldOutColumn:
-    """A model's column; `compared` ones are followed by a column of differences."""
+    """A model's column; one that is compared with a baseline is followed by the differences."""
 
     model: str
     role: Role
     swatch: Markup | None
-    compared: bool
+    baseline: str | None
 
 
 @dataclass(frozen=True)
@@ -148,20 +149,21 @@ def held_out_table(
     columns = []
     for name in _column_order(content, roles):
         role = roles.get(name, "student")
-        compared = role == "student" and content.baseline not in (None, name)
+        base = content.baseline_of(name) if role == "student" else None
+        compared = base not in (None, name)
         if measure == "loss":
-            compared = compared and content.share_tokens(name, content.baseline)
+            compared = compared and content.share_tokens(name, base)
         swatch = minis.swatch(styles[name]) if name in styles else None
-        columns.append(HeldOutColumn(name, role, swatch, compared))
+        columns.append(HeldOutColumn(name, role, swatch, base if compared else None))
     values = {row.domain: _values(row, measure) for row in content.held_out}
     gaps = [
-        abs(row[column.model] - row[content.baseline])
-        for domain, row in values.items()
+        abs(row[column.model] - row[column.baseline])
+        for row in values.values()
         for column in columns
-        if content.baseline and column.compared and column.model in row and content.baseline in row
+        if column.baseline is not None and {column.baseline, column.model} <= set(row)
     ]
     largest = max((gap for gap in gaps if math.isfinite(gap)), default=0.0)
-    lines = [_held_out_line(row, content, columns, measure, largest) for row in content.held_out]
+    lines = [_held_out_line(row, columns, measure, largest) for row in content.held_out]
     return HeldOutTable(columns, lines, any(line.lead is not None for line in lines))
 
 
@@ -179,15 +181,13 @@ def _values(row: HeldOutRow, measure: Measure) -> Mapping[str, float]:
 
 
 def _held_out_line(
-    row: HeldOutRow, content: ReportContent, columns: Sequence[HeldOutColumn], measure: Measure,
-    largest: float,
-) -> HeldOutLine:  # fmt: skip
+    row: HeldOutRow, columns: Sequence[HeldOutColumn], measure: Measure, largest: float
+) -> HeldOutLine:
     values = _values(row, measure)
-    base = None if content.baseline is None else values.get(content.baseline)
     cells = [
         HeldOutCell(
             values.get(column.model),
-            difference(values.get(column.model), base, largest) if column.compared else None,
+            difference(values.get(column.model), values.get(column.baseline or ""), largest),
         )
         for column in columns
     ]
@@ -222,7 +222,8 @@ _SHARES = {
     "generating": ("once", "text that the teacher wrote"),
     "reference": ("once", "training the reference"),
     "students": ("students", "training the students"),
-    "evaluation": ("students", "measuring models on held-out text"),
+    "evaluation": ("students", "measuring models on held-out text and tasks"),
+    "diagnosis": ("once", "measuring the teacher's lead, and what students held apart gain"),
 }
 _GROUPS = {"once": "once, for any number of students", "students": "for these students"}
 

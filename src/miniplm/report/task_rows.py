@@ -2,15 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import cast
 
-import numpy as np
-from numpy.typing import NDArray
-
-from miniplm.evaluation.config import TaskName
-from miniplm.evaluation.paired_items import paired_items
+from miniplm.evaluation.task_differences import task_differences
 from miniplm.evaluation.task_results import TaskResults, read_task_results
-from miniplm.evaluation.task_tables import items_path, read_items
 from miniplm.report.run_record import RunRecord
 from miniplm.report.task_content import TaskContent, TaskDifference, TaskResult
 
@@ -74,24 +68,22 @@ def _differences(
 ) -> list[TaskDifference]:
     """Each student against the first of its group, task by task, on the items of both."""
     return [
-        _difference(record, task.task, task.metric, student, asked[0])
+        row
         for group in groups
         if (asked := [name for name in group if name in results])
         for student in asked[1:]
-        for task in results[student].tasks
+        for row in _against(record, student, asked[0], results[student])
     ]
 
 
-def _difference(
-    record: RunRecord, task: str, metric: str, student: str, baseline: str
-) -> TaskDifference:
-    found = paired_items(
-        _correct(record, student, task, metric), _correct(record, baseline, task, metric)
+def _against(
+    record: RunRecord, student: str, baseline: str, results: TaskResults
+) -> list[TaskDifference]:
+    """By task, and of the average."""
+    by_task, average = task_differences(
+        _folder(record, student), _folder(record, baseline), results
     )
-    return TaskDifference(task, student, baseline, found.value, found.low, found.high)
-
-
-def _correct(record: RunRecord, model: str, task: str, metric: str) -> NDArray[np.float64]:
-    """Whether a model was right on each item, `[N]`, in the order of the items."""
-    items = read_items(items_path(_folder(record, model), cast(TaskName, task))).sort("item")
-    return items[metric].to_numpy().astype(np.float64)
+    return [
+        TaskDifference(task, student, baseline, found.value, found.low, found.high)
+        for task, found in {**by_task, results.average_of: average}.items()
+    ]

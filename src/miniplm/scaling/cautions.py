@@ -18,7 +18,8 @@ def series_cautions(series: Sequence[Series], settings: FitSettings) -> Iterator
         yield (
             "Learning rates fall along these curves: before its end a curve is higher than a run "
             "that was to end there, so a law through its points is not the law of such runs. Fit "
-            "to the ends of runs of several budgets (--points ends) to be rid of that."
+            "to the ends of runs of several budgets (miniplm scaling --points ends) to be rid "
+            "of that."
         )
     if unfinished := [curve.student for curve in curves if not curve.finished]:
         yield f"Not trained to the end yet: {', '.join(dict.fromkeys(unfinished))}."

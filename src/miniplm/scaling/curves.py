@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-_SETTLED = 1.25
+SETTLED = 1.25
 """A learning rate at most so many times that of the run's end counts as having fallen."""
 
 
@@ -51,7 +51,7 @@ class LossCurve:
     @property
     def falls(self) -> bool:
         """Whether the learning rate comes down along the points."""
-        return max(point.lr for point in self.points) > _SETTLED * self.points[-1].lr
+        return max(point.lr for point in self.points) > SETTLED * self.points[-1].lr
 
     def fit_points(self, skip: float) -> tuple[CurvePoint, ...]:
         """Points that a law is fitted to: those behind the warm-up and the first part of the run.
@@ -76,7 +76,7 @@ class LossCurve:
         """
         end = self.points[-1].lr
         reached = next((point for point in self.points if point.loss <= loss), None)
-        return self.finished and reached is not None and reached.lr <= _SETTLED * end
+        return self.finished and reached is not None and reached.lr <= SETTLED * end
 
     def flops_at_loss(self, loss: float) -> float | None:
         """Training FLOPs at which the curve first reaches a loss; None if it never does."""

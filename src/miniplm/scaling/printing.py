@@ -19,7 +19,7 @@ _READINGS = {
     "about": "as read",
     "at least": "at least so",
     "at most": "at most so",
-    "unknown": "neither way",
+    "unknown": "off either way",
 }
 
 

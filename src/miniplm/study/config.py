@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
@@ -50,7 +51,7 @@ class StudyConfig(Config):
     The first method is what the others are compared with, at the same size and seed.
     """
 
-    seeds: list[int] = Field(
+    seeds: list[Annotated[int, Field(ge=0, lt=2**63)]] = Field(
         [1, 2, 3], min_length=1, description="of the students' weights and order"
     )
     sizes: dict[str, SizeConfig] = Field(min_length=1, description="shapes of students by name")

@@ -28,6 +28,11 @@ class Spread:
         return statistics.fmean(self.values)
 
     @property
+    def geometric_mean(self) -> float:
+        """Over the seeds; of ratios, where half as much and twice as much come to one."""
+        return statistics.geometric_mean(self.values)
+
+    @property
     def deviation(self) -> float | None:
         """Standard deviation (n - 1); None of a single seed."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
@@ -66,6 +71,7 @@ class MethodSummary:
         num_domains: How many are averaged over.
         compute_saved: Times less training compute than the baseline; seeds where it cannot be read
             are left out. None of the baseline itself, and where no seed has it.
+        saved_is_cautious: Whether the curves understate that in every seed, and in one direction.
         ahead_from: For each seed, the share of its compute from which on it stays ahead.
         at_equal_compute: Whether all its students had the compute of their baselines, nearly.
         paired: The difference again, with the interval of drawing seeds and held-out documents anew
@@ -85,6 +91,7 @@ class MethodSummary:
     domains_better: float | None = None
     num_domains: int = 0
     compute_saved: Spread | None = None
+    saved_is_cautious: bool = False
     ahead_from: tuple[float | None, ...] = ()
     at_equal_compute: bool = True
     paired: Difference | None = None
@@ -132,6 +139,8 @@ def _summary(results: Sequence[StudentResult], compared: Sequence[Comparison]) -
         ),
         num_domains=compared[0].num_domains if compared else 0,
         compute_saved=Spread(tuple(saved)) if saved else None,
+        saved_is_cautious=all(each.is_cautious for each in compared)
+        and (min(saved, default=0) > 1 or max(saved, default=9) < 1),
         ahead_from=tuple(each.ahead_from for each in compared),
         at_equal_compute=all(each.at_equal_compute for each in compared),
         paired=_paired(compared),

@@ -121,7 +121,7 @@ def _summary_cells(line: MethodSummary, *, apart: bool) -> list[str]:
             _interval(line.difference.interval),
             _interval((line.paired.low, line.paired.high) if line.paired else None),
             f"{line.seeds_better} of {len(line.difference.values)}",
-            f"{line.domains_better:.1f} of {line.num_domains}",
+            f"{line.domains_better:.2g} of {line.num_domains}",
             _saved(line.compute_saved),
             ", ".join("never" if each is None else f"{each:.0%}" for each in line.ahead_from),
         ]
@@ -146,8 +146,8 @@ def _saved(spread: Spread | None) -> str:
     if spread is None:
         return "cannot be read"
     if len(spread.values) < _FEW_SEEDS:
-        return f"{spread.mean:.2f}x"
-    return f"{spread.mean:.2f}x ({min(spread.values):.2f} to {max(spread.values):.2f})"
+        return f"{spread.geometric_mean:.2f}x"
+    return f"{spread.geometric_mean:.2f}x ({min(spread.values):.2f} to {max(spread.values):.2f})"
 
 
 def markdown_table(lines: Sequence[Sequence[str]]) -> str:

@@ -150,7 +150,9 @@ class TrainingConfig(Config):
     compile: Annotated[bool, NOT_FINGERPRINTED] = Field(
         False, description="torch.compile the model (needs a C++ compiler on CPU)"
     )
-    seed: int | None = Field(None, description="of weights and order; null: the recipe's seed")
+    seed: int | None = Field(
+        None, ge=0, lt=2**63, description="of weights and order; null: the recipe's seed"
+    )
     checkpoint_every_steps: Annotated[int, NOT_FINGERPRINTED] = Field(
         500, ge=1, description="steps between checkpoints"
     )
