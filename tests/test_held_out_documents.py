@@ -223,3 +223,6 @@ def test_every_line_has_its_interval():
     few = {line.domain: line for line in summarise(made_up(4).table)}
     assert few["books"].low is None
     assert few[AVERAGE].low < few[AVERAGE].high
+    domains = [f"d{n}" for n in range(9)]
+    alone = {line.domain: line for line in summarise(made_up(1, domains=domains).table)}
+    assert (alone[AVERAGE].low, alone[OVERALL].loss_high) == (None, None)

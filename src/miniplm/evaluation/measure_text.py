@@ -183,4 +183,5 @@ def _cell(line: HeldOutScore) -> str:
 
 
 def _difference_cell(found: Difference) -> str:
-    return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+    interval = "" if found.low is None else f" [{found.low:+.4f}, {found.high:+.4f}]"
+    return f"{found.value:+.4f}{interval}"

@@ -27,7 +27,11 @@ def read_tasks(record: RunRecord, groups: Sequence[Sequence[str]]) -> TaskConten
     Raises:
         ArtefactError: A file is missing or damaged.
     """
-    found = {name: read_task_results(_folder(record, name)) for name in record.roles}
+    found = {
+        name: read_task_results(_folder(record, name))
+        for name in record.roles
+        if f"{FOLDER}/{name}" in record.manifests  # or they are of another recipe
+    }
     results = {name: result for name, result in found.items() if result is not None}
     if not results:
         return None
@@ -51,7 +55,7 @@ def _rows(model: str, results: TaskResults) -> list[TaskResult]:
             model=model,
             metric=task.metric,
             value=task.accuracy,
-            standard_error=task.standard_error or 0.0,
+            standard_error=task.standard_error,
             chance=task.chance or None,
             num_items=task.num_items,
         )
@@ -62,7 +66,7 @@ def _rows(model: str, results: TaskResults) -> list[TaskResult]:
         model=model,
         metric="mean",
         value=results.average,
-        standard_error=results.standard_error or 0.0,
+        standard_error=results.standard_error,
         chance=results.chance,
         num_items=None,
     )
@@ -72,23 +76,28 @@ def _rows(model: str, results: TaskResults) -> list[TaskResult]:
 def _differences(
     record: RunRecord, results: Mapping[str, TaskResults], groups: Sequence[Sequence[str]]
 ) -> list[TaskDifference]:
-    """Each student against the first of its group, task by task, on the items of both."""
-    return [
+    """Each student against the first of its group, task by task, on the items of both; those of
+    too few items for an interval are left out.
+    """
+    found = [
         _difference(record, task.task, task.metric, student, asked[0])
         for group in groups
         if (asked := [name for name in group if name in results])
         for student in asked[1:]
         for task in results[student].tasks
     ]
+    return [difference for difference in found if difference]
 
 
 def _difference(
     record: RunRecord, task: str, metric: str, student: str, baseline: str
-) -> TaskDifference:
+) -> TaskDifference | None:
     found = paired_items(
         _correct(record, student, task, metric), _correct(record, baseline, task, metric)
     )
-    return TaskDifference(task, student, baseline, found.value, found.low, found.high)
+    if found.interval is None:
+        return None
+    return TaskDifference(task, student, baseline, found.value, *found.interval)
 
 
 def _correct(record: RunRecord, model: str, task: str, metric: str) -> NDArray[np.float64]:
