@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from dataclasses import replace
 
@@ -68,6 +69,23 @@ def test_equal_loss_says_which_way_it_went():
     assert "2.00 times less training compute" in rows["better"].sentence
     assert (rows["worse"].loss, rows["worse"].baseline_flops) == (4, 100)
     assert "2.00 times more training compute" in rows["worse"].sentence
+
+
+def test_a_student_that_never_leaves_the_first_loss_shares_none():
+    plain, stuck = curve("plain", [5.0, 4.9]), curve("stuck", [5.2, 5.1])
+    (row,) = equal_loss_rows([plain, stuck], "plain")
+    assert "share no loss" in row.sentence
+
+
+@pytest.mark.parametrize(("rate", "cautious"), [(1.0, True), (0.12, False)])
+def test_caution_is_told_where_the_first_one_had_a_high_learning_rate(rate, cautious):
+    plain, better = curve("plain", [5, 4, 3]), curve("better", [5, 3, 2])
+    rates = [1.0, rate, 0.1]
+    points = [
+        dataclasses.replace(p, lr=lr) for p, lr in zip(better.held_out, rates, strict=True)
+    ]
+    (row,) = equal_loss_rows([plain, dataclasses.replace(better, held_out=points)], "plain")
+    assert ("cautious" in row.sentence) == cautious
 
 
 def model(name, role, loss, per_param=50.0):

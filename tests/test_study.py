@@ -201,7 +201,7 @@ def test_compute_saved_is_read_at_the_worse_final_loss():
     assert compute_saved(plain, better) == (pytest.approx(200 / 300), False)
     assert compute_saved(plain, plain) == (1.0, False)
     apart = curve([9.0, 8.0])
-    assert compute_saved(curve([4.0, 3.0]), apart)[0] == pytest.approx(2.0)
+    assert compute_saved(curve([4.0, 3.0]), apart) == (None, False)  # when it got there is unknown
 
 
 def test_where_a_curve_gets_ahead():
@@ -210,6 +210,8 @@ def test_where_a_curve_gets_ahead():
     assert ahead_from(curve([3.9, 2.9, 2.4, 2.0]), plain) == 0.0
     assert ahead_from(curve([3.9, 2.9, 2.4, 2.3]), plain) is None
     assert ahead_from(plain, plain) is None
+    assert ahead_from(curve([2.0]), curve([2.1])) == 0.0
+    assert ahead_from(curve([2.1]), curve([2.0])) is None
 
 
 def test_a_student_is_compared_with_the_baseline_of_its_size_and_seed():
@@ -235,6 +237,19 @@ def test_spreads_over_seeds():
     low, high = spread.interval
     assert (high - low) / 2 == pytest.approx(4.302653 / math.sqrt(3))  # t of 2 degrees of freedom
     assert Spread((1.0,)).interval is None
+
+
+def test_twice_and_half_of_the_compute_come_to_as_much():
+    """The mean of the ratios 2 and 1/2 would be 1.25: a saving that is none."""
+    plain, quick = [4.0, 3.0, 2.0, 1.0], [3.0, 1.0, 1.0, 1.0]
+    results = [
+        result("plain", 1, plain), result("m", 1, quick),
+        result("plain", 2, quick), result("m", 2, plain),
+    ]  # fmt: skip
+    (_, found) = summarise(results, compare(results, "plain"))
+    assert found.compute_saved.values == (2.0, 0.5)
+    assert summary_lines([found])[1][11] == "1.00x (0.50 to 2.00)"
+    assert "1.00 times less" in study_sentences([found], "plain")[0]
 
 
 def test_tables_and_sentences_say_what_the_results_are():

@@ -13,7 +13,7 @@ from miniplm.report.model_content import (
     TrainingCurves,
     Unit,
 )
-from miniplm.scaling.curves import compute_at_loss
+from miniplm.scaling.curves import CurvePoint, LossCurve, compute_at_loss
 from miniplm.scaling.regime import TOKENS_PER_PARAM
 
 _EVEN = 0.001
@@ -204,7 +204,7 @@ def _equal_loss(baseline: TrainingCurves, student: TrainingCurves) -> EqualLossR
     loss = max(baseline.held_out[-1].loss, student.held_out[-1].loss)
     needed = {curve.model: _needed(curve, loss) for curve in (baseline, student)}
     ours, theirs = needed[student.model], needed[baseline.model]
-    if ours is None or theirs is None or ours == 0:
+    if not ours or not theirs:
         sentence = (
             f"The curves of {student.model} and {baseline.model} share no loss to compare at."
         )
@@ -214,8 +214,8 @@ def _equal_loss(baseline: TrainingCurves, student: TrainingCurves) -> EqualLossR
         factor = ratio if ratio >= 1 else 1 / ratio
         sentence = (
             f"To reach {_level(loss, student.unit)}, {student.model} needed {factor:.2f} times "
-            f"{verb} training compute than {baseline.model} (read off the curves; the one that "
-            "got there first had not let its learning rate fall yet, so the factor is cautious)."
+            f"{verb} training compute than {baseline.model} (read off the curves"
+            f"{_caution(student if ours < theirs else baseline, loss)})."
         )
     return EqualLossRow(
         student=student.model,
@@ -225,6 +225,21 @@ def _equal_loss(baseline: TrainingCurves, student: TrainingCurves) -> EqualLossR
         baseline_flops=theirs,
         sentence=sentence,
         unit=student.unit,
+    )
+
+
+def _caution(first: TrainingCurves, loss: float) -> str:
+    """What to know where the curve that got there first still had a high learning rate."""
+    points = [
+        CurvePoint(point.num_tokens, point.flops, point.loss, point.lr)
+        for point in first.held_out
+        if point.flops > 0
+    ]
+    if LossCurve(first.model, "", tuple(points)).is_settled_at(loss):
+        return ""
+    return (
+        "; the one that got there first had not let its learning rate fall yet, so the factor is "
+        "cautious"
     )
 
 

@@ -51,7 +51,7 @@ def _row(summary: MethodSummary, study: StudyConfig) -> StudyRow:
         difference=difference.mean if difference else None,
         low=interval[0] if interval else None,
         high=interval[1] if interval else None,
-        compute_saved=summary.compute_saved.mean if summary.compute_saved else None,
+        compute_saved=summary.compute_saved.geometric_mean if summary.compute_saved else None,
     )
 
 

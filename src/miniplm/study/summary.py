@@ -28,6 +28,11 @@ class Spread:
         return statistics.fmean(self.values)
 
     @property
+    def geometric_mean(self) -> float:
+        """Over the seeds: of ratios, so that twice and half of it come to once."""
+        return statistics.geometric_mean(self.values)
+
+    @property
     def deviation(self) -> float | None:
         """Standard deviation (n - 1); None of a single seed."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None

@@ -146,8 +146,8 @@ def _saved(spread: Spread | None) -> str:
     if spread is None:
         return "cannot be read"
     if len(spread.values) < _FEW_SEEDS:
-        return f"{spread.mean:.2f}x"
-    return f"{spread.mean:.2f}x ({min(spread.values):.2f} to {max(spread.values):.2f})"
+        return f"{spread.geometric_mean:.2f}x"
+    return f"{spread.geometric_mean:.2f}x ({min(spread.values):.2f} to {max(spread.values):.2f})"
 
 
 def markdown_table(lines: Sequence[Sequence[str]]) -> str:

@@ -44,7 +44,7 @@ def _sentence(line: MethodSummary, baseline: str) -> str:
         f"{line.num_domains} domains"
     )
     if line.compute_saved is not None:
-        factor = line.compute_saved.mean
+        factor = line.compute_saved.geometric_mean
         verb = "less" if factor >= 1 else "more"
         shown = factor if factor >= 1 else 1 / factor
         sentence += f"; {shown:.2f} times {verb} training compute to the same loss"
