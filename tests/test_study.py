@@ -70,6 +70,15 @@ def test_a_recipe_is_written_down_as_it_was_given(corpus_folder, tmp_path):
     assert list(fewer.students) == ["plain-small-s2", "miniplm-small-s2"]
 
 
+def test_two_students_of_one_name_are_refused(corpus_folder, tmp_path):
+    shape = study_content(corpus_folder, tmp_path)["study"]["sizes"]["small"]
+    content = study_content(
+        corpus_folder, tmp_path, sizes={"b-c": shape, "c": shape}, methods={"a": {}, "a-b": {}}
+    )
+    with pytest.raises(ConfigError, match="both be called a-b-c-s1; rename"):
+        make_recipe(content, "test")
+
+
 def test_students_by_name_stand_beside_a_study(corpus_folder, tmp_path):
     content = study_content(corpus_folder, tmp_path)
     shape = content["study"]["sizes"]["small"]["shape"]
@@ -375,6 +384,9 @@ def test_results_are_copied_without_weights_and_text(finished, tmp_path):
     assert not [name for name in names if name.endswith((".bin", ".safetensors"))]
     with pytest.raises(ArtefactError, match="exists"):
         copy_results(view.run_dir, tmp_path / "small")
+    with pytest.raises(ArtefactError, match="holds no results yet"):
+        copy_results(tmp_path / "nothing", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_recipe_without_a_study_is_refused(corpus_folder, tmp_path):

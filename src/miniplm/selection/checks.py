@@ -40,7 +40,7 @@ def row_table_faults(
 
 
 def _mix_faults(selections: Mapping[str, SelectionConfig]) -> list[str]:
-    """Selections that take the mix of one that does not stand above them."""
+    """Selections that take the mix of one that does not stand above them, or that has no mix."""
     faults: list[str] = []
     above: list[str] = []
     for name, selection in selections.items():
@@ -49,6 +49,11 @@ def _mix_faults(selections: Mapping[str, SelectionConfig]) -> list[str]:
             faults.append(
                 f"selections.{name}.mix_of: names a selection above it; {there} "
                 f"(given: {selection.mix_of!r})"
+            )
+        elif selection.mix_of is not None and selections[selection.mix_of].schedule:
+            faults.append(
+                f"selections.{name}.mix_of: {selection.mix_of!r} has a schedule, so its mix changes "
+                "as training goes on; name one without"
             )
         above.append(name)
     return faults
