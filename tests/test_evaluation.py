@@ -81,9 +81,7 @@ def test_a_student_that_never_leaves_the_first_loss_shares_none():
 def test_caution_is_told_where_the_first_one_had_a_high_learning_rate(rate, cautious):
     plain, better = curve("plain", [5, 4, 3]), curve("better", [5, 3, 2])
     rates = [1.0, rate, 0.1]
-    points = [
-        dataclasses.replace(p, lr=lr) for p, lr in zip(better.held_out, rates, strict=True)
-    ]
+    points = [dataclasses.replace(p, lr=lr) for p, lr in zip(better.held_out, rates, strict=True)]
     (row,) = equal_loss_rows([plain, dataclasses.replace(better, held_out=points)], "plain")
     assert ("cautious" in row.sentence) == cautious
 

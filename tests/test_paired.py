@@ -109,6 +109,7 @@ def test_too_few_items_have_no_interval():
 
 def test_resamples_without_a_byte_count_for_nothing():
     """Of one document in three there is no text: some resamples are no number."""
+
     def model(gap):
         lines = [("x", f"{n}", -(2 + gap) * size, size, size)
                  for n, size in enumerate([100, 0, 0, 0, 0, 0])]  # fmt: skip

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 NUM_RESAMPLES = 10_000
 LEVEL = 0.95
 FEWEST = 5
-"""Documents of a domain that an interval is given for; of fewer the bootstrap's are much too narrow.
-"""
+"""Documents of a domain that have an interval; of fewer the bootstrap's are much too narrow."""
 _MOST_UNITS = 2_000
 _DRAWN_AT_ONCE = 1 << 22
 

@@ -52,8 +52,8 @@ def _mix_faults(selections: Mapping[str, SelectionConfig]) -> list[str]:
             )
         elif selection.mix_of is not None and selections[selection.mix_of].schedule:
             faults.append(
-                f"selections.{name}.mix_of: {selection.mix_of!r} has a schedule, so its mix changes "
-                "as training goes on; name one without"
+                f"selections.{name}.mix_of: {selection.mix_of!r} has a schedule, so its mix "
+                "changes as training goes on; name one without"
             )
         above.append(name)
     return faults
