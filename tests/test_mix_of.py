@@ -75,6 +75,13 @@ def test_shares_and_ratio_follow_from_the_counts():
             },
             "'narrow' has a schedule",
         ),
+        (
+            {
+                "drawn": {"policy": "sample", "replacement": True, "ratio": 0.5},
+                "mixed": {**MIXED, "mix_of": "drawn"},
+            },
+            "'drawn' has a schedule or repeats rows",
+        ),
         ({"mixed": {"mix_of": "refined"}}, "mix_of is given, which top_ratio does not read"),
     ],
 )

@@ -2,6 +2,7 @@ import doctest
 import math
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from miniplm.report.headline import headline
 from miniplm.report.line_chart import Point
 from miniplm.report.loss_figure import thin
 from miniplm.report.model_content import CurvePoint, TrainingCurves
+from miniplm.report.scaling_rows import read_scaling
 from miniplm.report.study_content import StudyContent, StudyRow
 
 
@@ -191,3 +193,21 @@ def test_a_study_comes_first_with_its_own_outcome():
     assert (figure.name, figure.value) == ("Bits per byte against plain, 0.5M", "−0.1000")
     assert "good, the best of 2, mean of 2 seeds" in figure.meaning
     assert "1.50 times less compute to the same loss" in figure.meaning
+
+
+@pytest.mark.parametrize(("speed", "said"), [(2.0, "2.00 times less"), (0.5, "2.00 times more")])
+def test_a_saving_that_is_none_is_told_as_more_compute(speed, said):
+    def curve(name, factor):
+        points = [
+            CurvePoint(step, 10 * step, 100.0 * step, 5 - factor * step / 100)
+            for step in range(1, 101)
+        ]
+        return TrainingCurves(name, "student", "all", [], points)
+
+    manifest = SimpleNamespace(facts={"num_params": 100})
+    record = SimpleNamespace(
+        run=SimpleNamespace(study=None, run_dir="run"),
+        manifests={"train/plain": manifest, "train/ours": manifest},
+    )
+    found = read_scaling(record, [curve("plain", 1.0), curve("ours", speed)])
+    assert f"ours, 100 needs {said} training compute than plain to" in found.findings[0]

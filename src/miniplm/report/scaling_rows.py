@@ -9,13 +9,15 @@ from miniplm.scaling.content import FittedSaving, MeasuredSaving, ScalingFinding
 from miniplm.scaling.curves import CurvePoint, LossCurve
 from miniplm.scaling.findings import scaling_findings
 from miniplm.scaling.held_out_values import BITS_PER_BYTE, HELD_OUT_LOSS, LossKind
-from miniplm.scaling.words import constant_text, count, factor_text, series_name
+from miniplm.scaling.words import constant_text, count, series_name, times_text
 
 MOST_METHODS = 10
 """More laws than that are for `miniplm scaling`, which can choose among them."""
 _FURTHER = 10.0
 """The laws are asked for so many times the tokens that students were trained on."""
 _READINGS = {"about": "", "at least": "at least ", "at most": "at most ", "unknown": "about "}
+_OF_MORE = {**_READINGS, "at least": "at most ", "at most": "at least "}
+"""Of a factor under 1, which is told as its inverse."""
 
 
 def read_scaling(record: RunRecord, curves: Sequence[TrainingCurves]) -> ScalingContent | None:
@@ -87,10 +89,10 @@ def _measured(saving: MeasuredSaving, unit: str) -> str:
     name = series_name(saving.method, saving.num_params)
     if saving.compute is None or saving.loss is None:
         return f"{name}: no saving can be read off the curves: {saving.refusal}."
+    reading = (_READINGS if saving.compute.value >= 1 else _OF_MORE)[saving.reading]
     return (
-        f"Read off the curves, {name} needs {_READINGS[saving.reading]}"
-        f"{factor_text(saving.compute)} times less training compute than {saving.baseline} to "
-        f"{saving.loss:.3f} {unit}."
+        f"Read off the curves, {name} needs {reading}{times_text(saving.compute)} training compute "
+        f"than {saving.baseline} to {saving.loss:.3f} {unit}."
     )
 
 
@@ -100,7 +102,4 @@ def _fitted(saving: FittedSaving, unit: str) -> str:
     if saving.num_tokens is not None:
         at = f"what {saving.baseline} would reach after {count(saving.num_tokens)} tokens"
     name = series_name(saving.method, saving.num_params)
-    return (
-        f"By the fitted laws, not measured, {name} needs {factor_text(saving.compute)} times less "
-        f"to {at}."
-    )
+    return f"By the fitted laws, not measured, {name} needs {times_text(saving.compute)} to {at}."

@@ -40,6 +40,20 @@ def interval_text(found: Interval | None, form: str) -> str:
     return f"[{found.low:{form}}, {found.high:{form}}]" if found else ""
 
 
+def times_text(factor: Factor) -> str:
+    """How many times less is needed; of a factor under 1, how many times more.
+
+    Example:
+        >>> times_text(Factor(2.0, None)), times_text(Factor(0.5, Interval(0.25, 0.8)))
+        ('2.00 times less', '2.00 [1.25, 4.00] times more')
+    """
+    if factor.value >= 1:
+        return f"{factor_text(factor)} times less"
+    found = factor.interval
+    inverse = Interval(1 / found.high, 1 / found.low) if found else None
+    return f"{factor_text(Factor(1 / factor.value, inverse))} times more"
+
+
 def factor_text(factor: Factor) -> str:
     """A factor and its interval."""
     return f"{factor.value:.2f} {interval_text(factor.interval, '.2f')}".rstrip()

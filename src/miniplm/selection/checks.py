@@ -50,10 +50,15 @@ def _mix_faults(selections: Mapping[str, SelectionConfig]) -> list[str]:
                 f"selections.{name}.mix_of: names a selection above it; {there} "
                 f"(given: {selection.mix_of!r})"
             )
-        elif selection.mix_of is not None and selections[selection.mix_of].schedule:
+        elif selection.mix_of is not None and not _has_mix(selections[selection.mix_of]):
             faults.append(
-                f"selections.{name}.mix_of: {selection.mix_of!r} has a schedule, so its mix "
-                "changes as training goes on; name one without"
+                f"selections.{name}.mix_of: {selection.mix_of!r} has a schedule or repeats rows, so "
+                "its rows are not what is read of each domain; name one without"
             )
         above.append(name)
     return faults
+
+
+def _has_mix(selection: SelectionConfig) -> bool:
+    """Whether each row that is kept is read as often as any other."""
+    return not selection.schedule and not selection.replacement
