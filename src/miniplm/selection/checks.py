@@ -52,7 +52,7 @@ def _mix_faults(selections: Mapping[str, SelectionConfig]) -> list[str]:
             )
         elif selection.mix_of is not None and not _has_mix(selections[selection.mix_of]):
             faults.append(
-                f"selections.{name}.mix_of: {selection.mix_of!r} has a schedule or repeats rows, so "
+                f"selections.{name}.mix_of: {selection.mix_of!r} has a schedule or repeats rows: "
                 "its rows are not what is read of each domain; name one without"
             )
         above.append(name)
