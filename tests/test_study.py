@@ -363,6 +363,12 @@ def test_the_lead_was_measured_before_students_were_trained(finished):
         sum(line["num_rows"] for line in diagnosis["facts"]["domains"])
         == (read("score/teacher")["counts"]["sequences"])
     )
+    rows = diagnosis["facts"]["gain"]["num_rows"]
+    full = read("score/reference")  # of the same shape, over all rows
+    part = rows / full["counts"]["sequences"]
+    assert diagnosis["flops"] == pytest.approx(2 * part * full["flops"], rel=0.15)
+    page = (view.run_dir / "report/index.html").read_text(encoding="utf-8")
+    assert "students held apart, which show" in page
 
 
 def test_a_finished_study_is_only_looked_at(finished):

@@ -221,6 +221,7 @@ _SHARES = {
     "capturing": ("once", "storing the teacher's probabilities"),
     "generating": ("once", "text that the teacher wrote"),
     "reference": ("once", "training the reference"),
+    "diagnosis": ("once", "students held apart, which show what is gained on a row"),
     "students": ("students", "training the students"),
     "evaluation": ("students", "measuring models on held-out text"),
 }
