@@ -9,7 +9,8 @@ from miniplm.errors import ArtefactError
 from miniplm.evaluation.averages import APART, AVERAGE, OVERALL
 from miniplm.evaluation.difference import Difference
 from miniplm.evaluation.summary import summarise
-from miniplm.report.findings import equal_loss_rows, regime_sentences, verdict_sentences
+from miniplm.report.equal_loss import equal_loss_rows
+from miniplm.report.findings import regime_sentences, verdict_sentences
 from miniplm.report.model_content import (
     CurvePoint,
     EqualLossRow,
@@ -75,6 +76,12 @@ def test_a_student_that_never_leaves_the_first_loss_shares_none():
     plain, stuck = curve("plain", [5.0, 4.9]), curve("stuck", [5.2, 5.1])
     (row,) = equal_loss_rows([plain, stuck], "plain")
     assert "share no loss" in row.sentence
+
+
+def test_evaluations_that_are_no_number_are_not_read():
+    plain, broken = curve("plain", [5, 4, 3]), curve("broken", [5, math.nan, 3, math.nan])
+    (row,) = equal_loss_rows([plain, broken], "plain")
+    assert (row.student_flops, row.baseline_flops) == (200, 200)
 
 
 @pytest.mark.parametrize(("rate", "cautious"), [(1.0, True), (0.12, False)])

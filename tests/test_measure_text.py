@@ -93,7 +93,8 @@ def test_what_was_measured_is_not_measured_again(folders, text_file, tmp_path):
         (["--text", "nowhere.jsonl"], "nowhere.jsonl"),
         (["--text", "TEXT", "--window", 8, "--stride", 9], "more than the 8 tokens"),
         (["--text", "TEXT", "--domain-field", "knd"], "knd"),
-        (["--text", "TEXT", "--window", 99], "99"),
+        (["--text", "TEXT", "--window", 99], "--window"),
+        (["--text", "TEXT", "--stride", 17], "--stride"),
     ],
 )
 def test_mistakes_are_told(folders, text_file, tmp_path, options, said):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import polars as pl
@@ -18,6 +19,7 @@ from miniplm.recipe import load_recipe, make_recipe, override_recipe
 from miniplm.recipe_text import recipe_yaml
 from miniplm.road.road import Road
 from miniplm.scaling.curves import CurvePoint, LossCurve
+from miniplm.study.collect import read_results
 from miniplm.study.config import Member
 from miniplm.study.gain import FEWEST_ROWS, Sampled, correlate
 from miniplm.study.lead import LeadSums
@@ -321,6 +323,17 @@ def test_a_plan_shows_seeds_in_one_line(corpus_folder, tmp_path):
     assert (shown[1].num_tokens, shown[1].hours, shown[1].memory) == (20.0, 1.0, 7.0)
 
 
+def test_a_student_called_as_a_method_and_size_stays_by_itself(corpus_folder, tmp_path):
+    content = study_content(corpus_folder, tmp_path)
+    shape = content["study"]["sizes"]["small"]["shape"]
+    recipe = make_recipe({**content, "students": {"plain-small": {"shape": shape}}}, "test")
+    steps = [StepPlan(f"train/{name}", "missing", 1.0, 1.0, None, 0.5, None, "n")
+             for name in recipe.students]  # fmt: skip
+    assert [step.name for step in gather_seeds(steps, recipe)] == [
+        "train/plain-small", "train/plain-small x2", "train/miniplm-small x2",
+    ]  # fmt: skip
+
+
 # a whole one
 
 
@@ -369,6 +382,19 @@ def test_the_lead_was_measured_before_students_were_trained(finished):
     assert diagnosis["flops"] == pytest.approx(2 * part * full["flops"], rel=0.15)
     page = (view.run_dir / "report/index.html").read_text(encoding="utf-8")
     assert "students held apart, which show" in page
+
+
+def test_evaluations_that_are_no_number_are_left_out(finished, tmp_path):
+    recipe, view = finished
+    run_dir = shutil.copytree(view.run_dir, tmp_path / "run")
+    member = recipe.study.members[0]
+    path = run_dir / "train" / member.name / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    first, *_ = [line for line in lines if "held_out" in line and line["flops"] > 0]
+    first["held_out"] = dict.fromkeys(first["held_out"], math.nan)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (found,) = read_results(run_dir, [member])
+    assert [point.flops for point in found.curve.points] == [lines[-1]["flops"]]
 
 
 def test_a_finished_study_is_only_looked_at(finished):

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from miniplm.config import validate
 from miniplm.data.documents import CorpusConfig, corpus_fingerprint
@@ -18,6 +19,9 @@ from miniplm.manifest import Outcome, StageSpec, require_manifest
 from miniplm.model import Dtype
 from miniplm.runtime.log import logger
 from miniplm.stage_runner import run_stage
+
+if TYPE_CHECKING:
+    from miniplm.scoring.scoring_model import ScoringModel
 
 KIND = "text"
 _FORMAT = 1
@@ -120,12 +124,27 @@ def _measure(model: MeasuredModel, question: TextQuestion, folder: Path) -> list
         logger.info("%s: text", model.name)
         scorer = model.load(question.dtype)
         length = question.window or window_of(scorer)
+        _check_window(model, scorer, length, question.stride)
         texts = TextScorer(scorer, model.tokenizer(), length, question.stride)
         return evaluate_texts(texts, {KIND: question.text}, into, question.set_apart)
 
     run_stage(place, _spec(model, question), work, set_aside=folder / SUPERSEDED)
     manifest = require_manifest(place, "Measure again.")
     return [HeldOutScore(**line) for line in manifest.facts["texts"][KIND]]
+
+
+def _check_window(
+    model: MeasuredModel, scorer: "ScoringModel", length: int, stride: int | None
+) -> None:
+    served = getattr(scorer.model.config, "max_position_embeddings", None) or length
+    if length > served:
+        raise ConfigError(
+            "--window", [f"is {length}, but {model.name} serves {served} positions; give less"]
+        )
+    if stride is not None and stride > length:
+        raise ConfigError(
+            "--stride", [f"is {stride}, more than the {length} tokens of a window of {model.name}"]
+        )
 
 
 def _spec(model: MeasuredModel, question: TextQuestion) -> StageSpec:

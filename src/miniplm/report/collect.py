@@ -14,7 +14,8 @@ from miniplm.report.content import ReportContent
 from miniplm.report.costs import read_costs
 from miniplm.report.differences import differences_of
 from miniplm.report.effects_content import read_effects
-from miniplm.report.findings import equal_loss_rows, regime_sentences, verdict_sentences
+from miniplm.report.equal_loss import equal_loss_rows
+from miniplm.report.findings import regime_sentences, verdict_sentences
 from miniplm.report.model_content import EqualLossRow, HeldOutRow, ModelRow, TrainingCurves
 from miniplm.report.model_lines import model_lines
 from miniplm.report.model_rows import held_out_rows, model_rows

@@ -5,15 +5,7 @@ from collections.abc import Mapping, Sequence
 from miniplm.evaluation.averages import AVERAGE, AVERAGES, OVERALL
 from miniplm.evaluation.difference import Difference
 from miniplm.report.chance import chance_sentence, seed_sentence, spread
-from miniplm.report.model_content import (
-    BITS,
-    EqualLossRow,
-    HeldOutRow,
-    ModelRow,
-    TrainingCurves,
-    Unit,
-)
-from miniplm.scaling.curves import CurvePoint, LossCurve, compute_at_loss
+from miniplm.report.model_content import EqualLossRow, HeldOutRow, ModelRow
 from miniplm.scaling.regime import TOKENS_PER_PARAM
 
 _EVEN = 0.001
@@ -186,69 +178,3 @@ def _teacher_sentence(teacher: ModelRow, reference: ModelRow) -> str:
         f"The teacher is ahead of the reference by {gap:.3f} nats per token on held-out text "
         f"({losses}). The method passes on what the teacher knows, and nothing else."
     )
-
-
-def equal_loss_rows(curves: Sequence[TrainingCurves], baseline: str | None) -> list[EqualLossRow]:
-    """For each student but the baseline: compute to the same held-out loss, read off the curves."""
-    students = {curve.model: curve for curve in curves if curve.role == "student"}
-    if baseline not in students or not students[baseline].held_out:
-        return []
-    return [
-        _equal_loss(students[baseline], curve)
-        for name, curve in students.items()
-        if name != baseline and curve.held_out
-    ]
-
-
-def _equal_loss(baseline: TrainingCurves, student: TrainingCurves) -> EqualLossRow:
-    loss = max(baseline.held_out[-1].loss, student.held_out[-1].loss)
-    needed = {curve.model: _needed(curve, loss) for curve in (baseline, student)}
-    ours, theirs = needed[student.model], needed[baseline.model]
-    if not ours or not theirs:
-        sentence = (
-            f"The curves of {student.model} and {baseline.model} share no loss to compare at."
-        )
-    else:
-        ratio = theirs / ours
-        verb = "less" if ratio >= 1 else "more"
-        factor = ratio if ratio >= 1 else 1 / ratio
-        sentence = (
-            f"To reach {_level(loss, student.unit)}, {student.model} needed {factor:.2f} times "
-            f"{verb} training compute than {baseline.model} (read off the curves"
-            f"{_caution(student if ours < theirs else baseline, loss)})."
-        )
-    return EqualLossRow(
-        student=student.model,
-        baseline=baseline.model,
-        loss=loss,
-        student_flops=ours,
-        baseline_flops=theirs,
-        sentence=sentence,
-        unit=student.unit,
-    )
-
-
-def _caution(first: TrainingCurves, loss: float) -> str:
-    """What to know where the curve that got there first still had a high learning rate."""
-    points = [
-        CurvePoint(point.num_tokens, point.flops, point.loss, point.lr)
-        for point in first.held_out
-        if point.flops > 0
-    ]
-    if LossCurve(first.model, "", tuple(points)).is_settled_at(loss):
-        return ""
-    return (
-        "; the one that got there first had not let its learning rate fall yet, so the factor is "
-        "cautious"
-    )
-
-
-def _level(loss: float, unit: Unit) -> str:
-    if unit == BITS:
-        return f"{loss:.3f} bits per byte on held-out text (mean over domains)"
-    return f"a held-out loss of {loss:.3f}"
-
-
-def _needed(curve: TrainingCurves, loss: float) -> float | None:
-    flops = [point.flops for point in curve.held_out]
-    return compute_at_loss(flops, [point.loss for point in curve.held_out], loss)

@@ -1,5 +1,6 @@
 """Read what the students of a study came to from the folders of its run."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -53,9 +54,11 @@ def _read(run_dir: Path, member: Member) -> StudentResult:
 
 def _curve(folder: Path, member: Member, apart: frozenset[str], trained: Manifest) -> LossCurve:
     points = [
-        _point(line, apart)
+        point
         for line in read_metrics(folder / METRICS_NAME)
-        if "held_out" in line and line["flops"] > 0
+        if "held_out" in line
+        and line["flops"] > 0
+        and math.isfinite((point := _point(line, apart)).loss)
     ]
     if not points:
         raise ArtefactError(
