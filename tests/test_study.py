@@ -397,6 +397,26 @@ def test_evaluations_that_are_no_number_are_left_out(finished, tmp_path):
     assert [point.flops for point in found.curve.points] == [lines[-1]["flops"]]
 
 
+def test_a_sample_of_domains_set_apart_alone_has_no_curve(finished, tmp_path):
+    recipe, view = finished
+    run_dir = shutil.copytree(view.run_dir, tmp_path / "run")
+    member = recipe.study.members[0]
+    path = run_dir / "train" / member.name / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    domain = next(iter(lines[0]["held_out"]))
+    for line in lines:
+        if "held_out" in line:
+            line["held_out"] = {domain: 1.0}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    manifest = run_dir / "evaluate" / member.name / "manifest.json"
+    content = json.loads(manifest.read_text())
+    for line in content["facts"]["held_out"]:
+        line["set_apart"] = line["domain"] == domain
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(ArtefactError, match="held_out_sequences_while_training"):
+        read_results(run_dir, [member])
+
+
 def test_a_finished_study_is_only_looked_at(finished):
     recipe, view = finished
     again = run_study(recipe, so_far=True)
