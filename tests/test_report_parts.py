@@ -14,7 +14,7 @@ from miniplm.report.gap_figure import gap_points
 from miniplm.report.headline import headline
 from miniplm.report.line_chart import Point
 from miniplm.report.loss_figure import thin
-from miniplm.report.model_content import CurvePoint, TrainingCurves
+from miniplm.report.model_content import BITS, NATS, CurvePoint, TrainingCurves
 from miniplm.report.scaling_rows import read_scaling
 from miniplm.report.study_content import StudyContent, StudyRow
 
@@ -130,6 +130,14 @@ def test_bars_of_a_sample_need_not_add_up_to_what_was_kept():
     assert bars([5, 4, 3], 0.5, 2) == [0, 4, 3]
     assert bars([5, 4, 3], 2.5, 4) == [0, 0, 3]
     assert bars([5, 4, 3], None, 7) is None
+
+
+@pytest.mark.parametrize("unit", [BITS, NATS])
+def test_gaps_are_in_the_unit_of_their_curves(unit):
+    drawn = report(curves=[replace(curve, unit=unit) for curve in report().curves])
+    figures = curves.training_figures(drawn, curves.model_styles(drawn))
+    assert figures.gaps
+    assert all(f", {unit}</text>" in str(each.figure) for each in figures.gaps)
 
 
 def test_the_gap_is_taken_at_equal_tokens():

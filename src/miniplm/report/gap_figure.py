@@ -40,7 +40,8 @@ def gap_figure(
     settled = [
         point.y for each in drawn for point in each.points if point.x >= 0.1 * each.points[-1].x
     ]
-    y_label = f"held-out loss less that of {formats.shorten(baseline or '', 30)}, nats per token"
+    unit = next(curve.unit for curve in students)
+    y_label = f"held-out loss less that of {formats.shorten(baseline or '', 30)}, {unit}"
     y = Scale(Axis.around([0.0, *settled], padding=0.12), y_label)
     description = f"Held-out loss less that of {baseline} against training {axis}"
     return line_chart(f"gap-{axis}-{log:d}", drawn, x, y, description, zero=True, kind="gap")
