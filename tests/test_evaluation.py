@@ -175,6 +175,15 @@ def test_the_regime_is_judged():
     assert "say nothing" in regime_sentences(upside_down)[-1]
 
 
+def test_a_teacher_with_tokens_of_its_own_is_ahead_in_bits_per_byte():
+    """Its tokens are longer: more nats for each, and fewer for the text."""
+    teacher = dataclasses.replace(model("t", "teacher", 6.0), bits_per_byte=1.0)
+    models = [teacher, model("r", "reference", 4.0)]
+    (said,) = regime_sentences(models, {"t": "that of a hub model", "r": ""})
+    assert "ahead of the reference by 1.000 bits per byte" in said
+    assert "(1.000 against 2.000 bits per byte)" in said
+
+
 def test_domains_set_apart_have_an_average_of_their_own():
     scores = pl.DataFrame(
         {
