@@ -6,6 +6,7 @@ from huggingface_hub import ModelCard
 
 from made_up_evidence import tasks
 from made_up_report import report
+from miniplm.errors import ArtefactError
 from miniplm.model import ModelConfig
 from miniplm.report.card_evaluation import with_evaluation, write_evaluations
 from miniplm.report.results import write_results
@@ -102,6 +103,15 @@ def test_cards_of_students_are_written_where_they_are(run_dir):
     before = card.stat().st_mtime_ns
     write_evaluations(run_dir)
     assert card.stat().st_mtime_ns == before
+
+
+def test_a_card_whose_metadata_is_broken_is_named_and_stays(run_dir):
+    card = run_dir / "train/plain/model/README.md"
+    broken = CARD.replace("---\n", "---\nlicense: [mit\n", 1)
+    card.write_text(broken, encoding="utf-8")
+    with pytest.raises(ArtefactError, match=r"plain/model/README\.md: the metadata .* is no YAML"):
+        write_evaluations(run_dir)
+    assert card.read_text(encoding="utf-8") == broken
 
 
 def test_without_a_report_cards_stay(run_dir):

@@ -11,8 +11,11 @@ from made_up_evidence import tasks
 from made_up_report import report, selection
 from miniplm.cli import main
 from miniplm.errors import ArtefactError, ConfigError, StageNotReadyError
+from miniplm.evaluation.averages import AVERAGES
 from miniplm.report.compare_runs import compare_runs
-from miniplm.report.comparison import name_runs
+from miniplm.report.compared_runs import ComparedRun, name_runs
+from miniplm.report.comparison import compare
+from miniplm.report.headline import headline
 from miniplm.report.model_content import BITS, HeldOutRow
 from miniplm.report.results import read_results, write_results
 from test_report_page import check, poisoned
@@ -95,6 +98,49 @@ def test_other_text_and_other_tokenizers_are_said_and_not_compared(runs, tmp_pat
     assert "c: plain, c: miniplm" in text
     assert [row[-1] for row in cells(page, "plain", "against baseline")][2] == "–"
     assert 'data-model="c: plain"' not in text
+
+
+def noise_apart(rows, name):
+    return [dataclasses.replace(row, set_apart=row.domain == name) for row in rows]
+
+
+def test_domains_set_apart_stay_so_and_other_averages_do_not_compare(runs, tmp_path):
+    rows = content().held_out
+    name = next(row.domain for row in rows if row.domain not in AVERAGES)
+    made = [
+        make_run(tmp_path / n, dataclasses.replace(each, held_out=noise_apart(each.held_out, name)))
+        for n, each in (("c", content()), ("d", better(0.25)))
+    ]
+    same = compare([ComparedRun(path.name, read_results(path)) for path in made], "now")
+    assert not same.notes
+    domains = [row.domain for row in rows if row.domain not in AVERAGES]
+    assert f"in {len(domains) - 1} of {len(domains) - 1} domains" in str(headline(same.content))
+    other = compare([ComparedRun(p.name, read_results(p)) for p in (runs[0], made[1])], "now")
+    (note,) = other.notes
+    assert f"d and a do not set the same domains apart ({name})" in note
+    assert {each.partition(":")[0] for each in other.content.held_out_models} == {"a"}
+
+
+def test_curves_on_other_text_are_not_drawn_together(runs, tmp_path):
+    rows = [dataclasses.replace(row, num_bytes=row.num_bytes * 2) for row in content().held_out]
+    other = make_run(tmp_path / "c", content(held_out=rows))
+    found = compare([ComparedRun(p.name, read_results(p)) for p in (runs[0], other)], "now")
+    drawn = {curve.model.partition(":")[0] for curve in found.content.curves if curve.held_out}
+    assert drawn == {"a"}
+    text = compare_runs([runs[0], other], tmp_path / "page.html").read_text(encoding="utf-8")
+    check(text)
+
+
+def test_tasks_that_were_asked_in_another_way_are_said_and_not_shown(runs, tmp_path):
+    shots = dataclasses.replace(tasks(), num_fewshot=5)
+    few = [dataclasses.replace(r, num_items=r.num_items and 3) for r in tasks().results]
+    for name, asked in (("c", shots), ("d", dataclasses.replace(tasks(), results=few))):
+        other = make_run(tmp_path / name, dataclasses.replace(content(), tasks=asked))
+        found = compare([ComparedRun(p.name, read_results(p)) for p in (runs[0], other)], "now")
+        (note,) = found.notes
+        assert f"The tasks of {name} are not shown" in note
+        shown = {each.model.partition(":")[0] for each in found.content.tasks.results}
+        assert shown == {"a"}
 
 
 def test_curves_in_bits_per_byte_compare_across_tokenizers_and_with_nothing_else(tmp_path):

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from dataclasses import replace
 
@@ -75,6 +76,27 @@ def test_equal_loss_says_which_way_it_went():
     assert row.sentence.endswith(
         "had not let its learning rate fall yet, so the factor is cautious)."
     )
+
+
+def test_a_student_that_never_leaves_the_first_loss_shares_none():
+    plain, stuck = curve("plain", [5.0, 4.9]), curve("stuck", [5.2, 5.1])
+    (row,) = equal_loss_rows([plain, stuck], "plain")
+    assert "share no loss" in row.sentence
+
+
+def test_evaluations_that_are_no_number_are_not_read():
+    plain, broken = curve("plain", [5, 4, 3]), curve("broken", [5, math.nan, 3, math.nan])
+    (row,) = equal_loss_rows([plain, broken], "plain")
+    assert (row.student_flops, row.baseline_flops) == (200, 200)
+
+
+@pytest.mark.parametrize(("rate", "cautious"), [(1.0, True), (0.12, False)])
+def test_caution_is_told_where_the_first_one_had_a_high_learning_rate(rate, cautious):
+    plain, better = curve("plain", [5, 4, 3]), curve("better", [5, 3, 2])
+    rates = [1.0, rate, 0.1]
+    points = [dataclasses.replace(p, lr=lr) for p, lr in zip(better.held_out, rates, strict=True)]
+    (row,) = equal_loss_rows([plain, dataclasses.replace(better, held_out=points)], "plain")
+    assert ("cautious" in row.sentence) == cautious
 
 
 def model(name, role, loss, per_param=50.0):
@@ -157,6 +179,15 @@ def test_the_regime_is_judged():
     assert "ahead of the reference by 1.000" in sentences[2]
     upside_down = [model("t", "teacher", 4.0), model("r", "reference", 3.0)]
     assert "say nothing" in regime_sentences(upside_down)[-1]
+
+
+def test_a_teacher_with_tokens_of_its_own_is_ahead_in_bits_per_byte():
+    """Its tokens are longer: more nats for each, and fewer for the text."""
+    teacher = dataclasses.replace(model("t", "teacher", 6.0), bits_per_byte=1.0)
+    models = [teacher, model("r", "reference", 4.0)]
+    (said,) = regime_sentences(models, {"t": "that of a hub model", "r": ""})
+    assert "ahead of the reference by 1.000 bits per byte" in said
+    assert "(1.000 against 2.000 bits per byte)" in said
 
 
 def test_domains_set_apart_have_an_average_of_their_own():

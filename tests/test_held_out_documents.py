@@ -20,6 +20,7 @@ from miniplm.evaluation.documents import (
     read_documents,
 )
 from miniplm.evaluation.held_out import evaluate_model
+from miniplm.evaluation.paired import paired_documents
 from miniplm.evaluation.summary import domain_sums, summarise
 from miniplm.scoring.scoring_model import ScoringModel
 from miniplm.scoring.segments import segment_numbers
@@ -113,9 +114,10 @@ def test_each_document_has_its_own_tokens(evaluated):
 
 
 def test_a_row_that_says_nothing_of_documents_stands_for_one(tmp_path):
-    assert are_documents([["a"], ["a", "b"]], [1, 2])
-    assert not are_documents([["a"], ["a", "b"]], [1, 3])
-    assert not are_documents([["x:0#0", "x:0#1"], ["x:1#0"]], [2, 1])
+    assert are_documents([["a"], ["a", "b"]], [1, 2], 2)
+    assert not are_documents([["a"], ["a", "b"]], [1, 3], 2)
+    assert not are_documents([["x:0#0", "x:0#1"], ["x:1#0"]], [2, 1], 2)
+    assert not are_documents([["x:0#0"], ["x:0#0", "x:0#1"], ["x:1#0"]], [1, 2, 1], 2)
     shards = write_rows(tmp_path / "shards", random_rows(8), per_shard=5)
     scorer = ScoringModel(tiny_model(), "tiny", "0", "float32")
     outcome = evaluate_model(scorer, shards, NUM_BYTES_V, tmp_path / "out")
@@ -127,6 +129,26 @@ def test_a_row_that_says_nothing_of_documents_stands_for_one(tmp_path):
     ).sort(pl.col("sequence_id") % 2, "sequence_id")
     for column in ("log_prob", "num_tokens", "num_bytes"):
         assert documents.table[column].to_list() == pytest.approx(scores[column].to_list())
+
+
+def test_rows_that_were_split_stand_for_what_they_were(tmp_path):
+    """In other tokens a row can be too long; both models are compared row by row."""
+    whole = [np.arange(1, 31, dtype=np.int32), np.arange(31, 61, dtype=np.int32)]
+    parts = [whole[0][:16], whole[0][15:], whole[1]]
+    scorer, unit = ScoringModel(tiny_model(), "tiny", "0", "float32"), {}
+    for name, rows, ids in (("whole", whole, [0, 1]), ("split", parts, [0, 1 << 40, 1])):
+        sidecar = make_sidecar(
+            np.array(ids, np.int64), ["law"] * len(ids), np.array([len(row) for row in rows]),
+            np.array([len(row) for row in rows]), [[f"made:{i & 1}#0"] for i in ids],
+        )  # fmt: skip
+        write_shard(tmp_path / name / "data_0", rows, sidecar, vocab_size=128, eos_id=0,
+                    max_length=64)  # fmt: skip
+        evaluate_model(scorer, tmp_path / name, NUM_BYTES_V, tmp_path / f"of {name}")
+        unit[name] = read_documents(tmp_path / f"of {name}/documents.parquet")
+    assert [each.unit for each in unit.values()] == ["rows", "rows"]
+    assert unit["split"].table["document"].to_list() == ["0", "1"]
+    assert unit["split"].table["num_tokens"].to_list() == [29, 29]
+    paired_documents([(unit["split"], unit["whole"])])
 
 
 def test_tables_of_another_kind_are_refused(tmp_path, evaluated):
@@ -223,3 +245,6 @@ def test_every_line_has_its_interval():
     few = {line.domain: line for line in summarise(made_up(4).table)}
     assert few["books"].low is None
     assert few[AVERAGE].low < few[AVERAGE].high
+    domains = [f"d{n}" for n in range(9)]
+    alone = {line.domain: line for line in summarise(made_up(1, domains=domains).table)}
+    assert (alone[AVERAGE].low, alone[OVERALL].loss_high) == (None, None)

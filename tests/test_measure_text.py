@@ -95,6 +95,7 @@ def test_what_was_measured_is_not_measured_again(folders, text_file, tmp_path):
         (["--text", "TEXT", "--domain-field", "knd"], "knd"),
         (["--text", "TEXT", "--window", 99], "serves 16; give that or less"),
         (["--text", "TEXT", "--domain-field", "kind", "--set-apart", "*"], "every domain"),
+        (["--text", "TEXT", "--stride", 17], "--stride"),
     ],
 )
 def test_mistakes_are_told(folders, text_file, tmp_path, options, said):

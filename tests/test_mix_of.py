@@ -67,6 +67,21 @@ def test_shares_and_ratio_follow_from_the_counts():
         ({"mixed": {"policy": "random", "mix_of": "refned"}}, "names a selection above it; there "),
         ({"mixed": {"policy": "random", "mix_of": "mixed"}}, "names a selection above it"),
         ({"mixed": {"policy": "random", "mix_of": "refined", "ratio": 0.2}}, "remove ratio"),
+        ({"mixed": {**MIXED, "one_per_cluster": True}}, "remove one_per_cluster"),
+        (
+            {
+                "narrow": {"schedule": [{"until": 0.5, "ratio": 1.0}, {"until": 1, "ratio": 0.3}]},
+                "mixed": {**MIXED, "mix_of": "narrow"},
+            },
+            "'narrow' has a schedule",
+        ),
+        (
+            {
+                "drawn": {"policy": "sample", "replacement": True, "ratio": 0.5},
+                "mixed": {**MIXED, "mix_of": "drawn"},
+            },
+            "'drawn' has a schedule or repeats rows",
+        ),
         ({"mixed": {"mix_of": "refined"}}, "mix_of is given, which top_ratio does not read"),
     ],
 )

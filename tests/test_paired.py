@@ -43,7 +43,7 @@ def test_a_model_is_no_different_from_itself():
         assert (difference.value, difference.low, difference.high) == (0, 0, 0)
         assert difference.p_value == 1.0
         assert not difference.is_clear
-    items = paired_items([1, 0, 1, 1], [1, 0, 1, 1])
+    items = paired_items([1, 0, 1, 1, 0], [1, 0, 1, 1, 0])
     assert (items.value, items.low, items.high, items.p_value) == (0, 0, 0, 1.0)
 
 
@@ -86,6 +86,38 @@ def test_the_interval_covers_no_difference_as_often_as_it_says():
         found = paired_documents([pair], num_resamples=300)[AVERAGE]
         covered += not found.is_clear
     assert covered / 150 >= 0.95 - 3 * 0.018 - 0.01
+
+
+@pytest.mark.parametrize(("per_domain", "known"), [(1, False), (2, False), (3, True)])
+def test_too_few_documents_tell_no_chance(per_domain, known):
+    """Drawing the only document of a domain gives it again: an interval without any width."""
+    pair = (measured(0.03, num_documents=per_domain), measured(num_documents=per_domain))
+    found = paired_documents([pair])
+    assert found["books"].value != 0
+    assert (found["books"].interval, found["books"].p_value) == (None, None)
+    assert not found["books"].is_clear
+    assert (found[AVERAGE].interval is not None) == known
+    assert (found[OVERALL].p_value is not None) == known
+    if not known:
+        assert "not known" in chance_sentence(found[AVERAGE])
+
+
+def test_too_few_items_have_no_interval():
+    found = paired_items([1.0], [0.0])
+    assert (found.value, found.interval, found.p_value) == (1.0, None, 1.0)
+
+
+def test_resamples_without_a_byte_count_for_nothing():
+    """Of one document in three there is no text: some resamples are no number."""
+
+    def model(gap):
+        lines = [("x", f"{n}", -(2 + gap) * size, size, size)
+                 for n, size in enumerate([100, 0, 0, 0, 0, 0])]  # fmt: skip
+        return Documents.of_pieces(pl.DataFrame(lines, SCHEMA, orient="row"))
+
+    found = paired_documents([(model(0.0), model(0.1))], num_resamples=1000)["x"]
+    drawn = round(2 / found.p_value) - 1
+    assert 550 < drawn < 750  # 1 - (5 / 6)^6 of the thousand
 
 
 def test_seeds_that_disagree_widen_the_interval():
@@ -143,10 +175,12 @@ def test_items_by_hand():
 
 
 def test_the_average_over_tasks_by_hand():
-    one = np.array([1.0, 1.0, 0.0, 1.0]), np.array([0.0, 1.0, 0.0, 1.0])
+    one = np.array([1.0, 1.0, 0.0, 1.0, 1.0]), np.array([0.0, 1.0, 0.0, 1.0, 1.0])
     two = np.array([0.0, 1.0]), np.array([1.0, 1.0])
     found = paired_average([one, two])
-    assert found.value == pytest.approx((0.25 - 0.5) / 2)
+    assert found.value == pytest.approx((0.2 - 0.5) / 2)
+    assert found.low < found.value < found.high
+    assert paired_average([two]).interval is None
     alone = paired_average([one])
     same = paired_items(*one)
     assert (alone.value, alone.low, alone.high) == (same.value, same.low, same.high)

@@ -16,11 +16,13 @@ from made_up_rows import sampled_rows
 from miniplm.report import formats, svg
 from miniplm.report import page as page_module
 from miniplm.report.content import ReportContent
+from miniplm.report.curves import model_styles
 from miniplm.report.model_content import CurvePoint, HeldOutRow, ModelRow, TrainingCurves
 from miniplm.report.page import render_page
 from miniplm.report.scaling_content import FittedLoss, MeasuredLoss, ScalingContent, ScalingFit
 from miniplm.report.selection_content import DomainRow
 from miniplm.report.selection_summary import fitted_line
+from miniplm.report.tables import held_out_table
 from miniplm.report.task_content import TaskContent, TaskResult
 from miniplm.selection.config import SelectionConfig
 
@@ -179,6 +181,19 @@ def test_the_table_of_models_shows_how_far_the_teacher_is_ahead(page):
     assert page.row("reference", "Model")[8] == f"{reference.held_out_loss:.3f}"
     lead = f"{reference.held_out_loss - teacher.held_out_loss:.3f} nats per token below"
     assert lead in page.texts
+
+
+def test_losses_of_a_teacher_with_tokens_of_its_own_are_not_set_against_the_reference():
+    page = check(render_page(report(tokenizers={"teacher": "that of a hub model"})))
+    teacher, reference = report().models[:2]
+    lead = f"{reference.bits_per_byte - teacher.bits_per_byte:.3f} bits per byte below"
+    assert lead in page.texts
+    content = report(tokenizers={"teacher": "that of a hub model"})
+    has_lead = {
+        measure: held_out_table(content, model_styles(content), measure).has_lead
+        for measure in ("loss", "bits_per_byte")
+    }
+    assert has_lead == {"loss": False, "bits_per_byte": True}
 
 
 def test_every_bar_of_the_histogram_carries_its_count_and_what_was_kept_of_it(page):

@@ -2,6 +2,7 @@ import doctest
 import math
 from dataclasses import replace
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -14,6 +15,7 @@ from miniplm.report.headline import headline
 from miniplm.report.line_chart import Point
 from miniplm.report.loss_figure import thin
 from miniplm.report.model_content import BITS, NATS, CurvePoint, TrainingCurves
+from miniplm.report.scaling_rows import read_scaling
 from miniplm.report.seed_means import seed_means
 from miniplm.report.setup import setup_sentences
 from miniplm.report.study_content import StudyContent, StudyRow
@@ -287,3 +289,23 @@ def test_curves_of_a_study_are_means_over_its_seeds():
     assert styles["plain, m"].colour == "c0"
     assert styles["plain, m"] != styles["plain, s"]
     assert seed_means(report()) == (report(), {})
+
+
+@pytest.mark.parametrize(("speed", "said"), [(2.0, "2.00"), (0.5, "0.50")])
+def test_a_saving_is_told_whichever_way_it_went(speed, said):
+    def curve(name, factor):
+        points = [
+            CurvePoint(step, 10 * step, 100.0 * step, 5 - factor * step / 100)
+            for step in range(1, 101)
+        ]
+        return TrainingCurves(name, "student", "all", [], points)
+
+    manifest = SimpleNamespace(facts={"num_params": 100})
+    record = SimpleNamespace(
+        run=SimpleNamespace(study=None, run_dir="run"),
+        manifests={"train/plain": manifest, "train/ours": manifest},
+    )
+    found = read_scaling(record, [curve("plain", 1.0), curve("ours", speed)])
+    assert (
+        f"plain needs {said} times the training compute of ours, 100 to reach" in found.findings[0]
+    )

@@ -46,6 +46,17 @@ def test_a_method_that_is_twice_as_quick_saves_half():
     assert slower.compute.value == pytest.approx(1 / saving.compute.value)
 
 
+def test_a_curve_that_begins_below_the_loss_is_not_read():
+    """It got there before its first evaluation, when is not known."""
+    slow, fast = made_up_curve(steep, count=4), made_up_curve(sooner(100), count=4)
+    assert fast.points[0].loss < slow.points[-1].loss
+    saving = measured_saving(bare(fast), bare(slow))
+    assert (saving.compute, saving.data) == (None, None)
+    assert f"a curve begins below {slow.points[-1].loss:.3f}" in saving.refusal
+    alone = measured_saving(bare(slow.end_only()), bare(slow.end_only()))
+    assert alone.compute.value == 1
+
+
 def test_a_teacher_beside_the_student_costs_compute_and_no_data():
     taught = made_up_curve(lambda flops: steep(flops / 2), count=400, per_token=1200.0)
     saving = measured_saving(bare(taught), bare(made_up_curve(steep, count=400)))
@@ -96,7 +107,10 @@ def test_units_change_no_saving(factor, scale):
 def test_a_lower_loss_is_never_reached_sooner(losses, targets):
     flops = list(range(1, len(losses) + 1))
     high, low = (compute_at_loss(flops, losses, target) for target in sorted(targets)[::-1])
-    assert low is None or (high is not None and high <= low)
+    if low is not None and high is not None:
+        assert high <= low
+    if low is not None and high is None:
+        assert losses[0] < max(targets)
 
 
 def test_the_interval_over_seeds_is_that_of_welch():

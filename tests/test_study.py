@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -21,6 +22,7 @@ from miniplm.recipe import load_recipe, make_recipe, override_recipe
 from miniplm.recipe_text import recipe_yaml
 from miniplm.road.road import Road
 from miniplm.scaling.curves import CurvePoint, LossCurve
+from miniplm.study.collect import read_results
 from miniplm.study.config import Member
 from miniplm.study.gain import FEWEST_ROWS, Sampled, correlate
 from miniplm.study.lead import LeadSums
@@ -71,6 +73,15 @@ def test_a_recipe_is_written_down_as_it_was_given(corpus_folder, tmp_path):
     assert list(make_recipe(written, "again").students) == list(recipe.students)
     fewer = override_recipe(recipe, ["study.seeds=[2]"], "test")
     assert list(fewer.students) == ["plain-small-s2", "miniplm-small-s2"]
+
+
+def test_two_students_of_one_name_are_refused(corpus_folder, tmp_path):
+    shape = study_content(corpus_folder, tmp_path)["study"]["sizes"]["small"]
+    content = study_content(
+        corpus_folder, tmp_path, sizes={"b-c": shape, "c": shape}, methods={"a": {}, "a-b": {}}
+    )
+    with pytest.raises(ConfigError, match="both be called a-b-c-s1; rename"):
+        make_recipe(content, "test")
 
 
 def test_students_by_name_stand_beside_a_study(corpus_folder, tmp_path):
@@ -205,7 +216,7 @@ def test_compute_saved_is_read_at_the_worse_final_loss():
     assert compute_saved(plain, better) == (pytest.approx(200 / 300), False)
     assert compute_saved(plain, plain) == (1.0, False)
     apart = curve([9.0, 8.0])
-    assert compute_saved(curve([4.0, 3.0]), apart)[0] == pytest.approx(2.0)
+    assert compute_saved(curve([4.0, 3.0]), apart) == (None, False)  # when it got there is unknown
 
 
 def test_where_a_curve_gets_ahead():
@@ -214,6 +225,8 @@ def test_where_a_curve_gets_ahead():
     assert ahead_from(curve([3.9, 2.9, 2.4, 2.0]), plain) == 0.0
     assert ahead_from(curve([3.9, 2.9, 2.4, 2.3]), plain) is None
     assert ahead_from(plain, plain) is None
+    assert ahead_from(curve([2.0]), curve([2.1])) == 0.0
+    assert ahead_from(curve([2.1]), curve([2.0])) is None
 
 
 def test_a_student_is_compared_with_the_baseline_of_its_size_and_seed():
@@ -239,6 +252,19 @@ def test_spreads_over_seeds():
     low, high = spread.interval
     assert (high - low) / 2 == pytest.approx(4.302653 / math.sqrt(3))  # t of 2 degrees of freedom
     assert Spread((1.0,)).interval is None
+
+
+def test_twice_and_half_of_the_compute_come_to_as_much():
+    """The mean of the ratios 2 and 1/2 would be 1.25: a saving that is none."""
+    plain, quick = [4.0, 3.0, 2.0, 1.0], [3.0, 1.0, 1.0, 1.0]
+    results = [
+        result("plain", 1, plain), result("m", 1, quick),
+        result("plain", 2, quick), result("m", 2, plain),
+    ]  # fmt: skip
+    (_, found) = summarise(results, compare(results, "plain"))
+    assert found.compute_saved.values == (2.0, 0.5)
+    assert summary_lines([found])[1][11] == "1.00x (0.50 to 2.00)"
+    assert "as much training compute" in study_sentences([found], "plain")[0]
 
 
 def test_tables_and_sentences_say_what_the_results_are():
@@ -345,6 +371,17 @@ def test_a_plan_shows_seeds_in_one_line(corpus_folder, tmp_path):
     assert (shown[1].num_tokens, shown[1].hours, shown[1].memory) == (20.0, 1.0, 7.0)
 
 
+def test_a_student_called_as_a_method_and_size_stays_by_itself(corpus_folder, tmp_path):
+    content = study_content(corpus_folder, tmp_path)
+    shape = content["study"]["sizes"]["small"]["shape"]
+    recipe = make_recipe({**content, "students": {"plain-small": {"shape": shape}}}, "test")
+    steps = [StepPlan(f"train/{name}", "missing", 1.0, 1.0, None, 0.5, None, "n")
+             for name in recipe.students]  # fmt: skip
+    assert [step.name for step in gather_seeds(steps, recipe)] == [
+        "train/plain-small", "train/plain-small x2", "train/miniplm-small x2",
+    ]  # fmt: skip
+
+
 # a whole one
 
 
@@ -387,6 +424,45 @@ def test_the_lead_was_measured_before_students_were_trained(finished):
         sum(line["num_rows"] for line in diagnosis["facts"]["domains"])
         == (read("score/teacher")["counts"]["sequences"])
     )
+    rows = diagnosis["facts"]["gain"]["num_rows"]
+    full = read("score/reference")  # of the same shape, over all rows
+    part = rows / full["counts"]["sequences"]
+    assert diagnosis["flops"] == pytest.approx(2 * part * full["flops"], rel=0.15)
+    page = (view.run_dir / "report/index.html").read_text(encoding="utf-8")
+    assert "what students held apart gain" in page
+
+
+def test_evaluations_that_are_no_number_are_left_out(finished, tmp_path):
+    recipe, view = finished
+    run_dir = shutil.copytree(view.run_dir, tmp_path / "run")
+    member = recipe.study.members[0]
+    path = run_dir / "train" / member.name / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    first, *_ = [line for line in lines if "held_out" in line and line["flops"] > 0]
+    first["held_out"] = dict.fromkeys(first["held_out"], math.nan)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (found,) = read_results(run_dir, [member])
+    assert [point.flops for point in found.curve.points] == [lines[-1]["flops"]]
+
+
+def test_a_sample_of_domains_set_apart_alone_has_no_curve(finished, tmp_path):
+    recipe, view = finished
+    run_dir = shutil.copytree(view.run_dir, tmp_path / "run")
+    member = recipe.study.members[0]
+    path = run_dir / "train" / member.name / "metrics.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    domain = next(iter(lines[0]["held_out"]))
+    for line in lines:
+        if "held_out" in line:
+            line["held_out"] = {domain: 1.0}
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    manifest = run_dir / "evaluate" / member.name / "manifest.json"
+    content = json.loads(manifest.read_text())
+    for line in content["facts"]["held_out"]:
+        line["set_apart"] = line["domain"] == domain
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(ArtefactError, match="held_out_sequences_while_training"):
+        read_results(run_dir, [member])
 
 
 def test_a_finished_study_is_only_looked_at(finished):
@@ -408,6 +484,9 @@ def test_results_are_copied_without_weights_and_text(finished, tmp_path):
     assert not [name for name in names if name.endswith((".bin", ".safetensors"))]
     with pytest.raises(ArtefactError, match="exists"):
         copy_results(view.run_dir, tmp_path / "small")
+    with pytest.raises(ArtefactError, match="holds no results yet"):
+        copy_results(tmp_path / "nothing", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def test_a_folder_of_results_that_exists_is_refused_before_the_study(corpus_folder, tmp_path):

@@ -61,6 +61,24 @@ def test_every_model_is_asked_and_the_road_ends_with_the_report(finished):
     assert read_task_results(road.run_dir / "tasks/nobody") is None
 
 
+def test_a_report_shows_the_tasks_that_its_recipe_asks(finished, corpus_folder, rows, tmp_path):
+    """What was asked for an earlier recipe, perhaps of other students, is not shown."""
+    run_dir = shutil.copytree(finished.run_dir, tmp_path / "run")
+    asked_then = json.loads((run_dir / "report/results.json").read_text())["tasks"]
+    assert {each["task"] for each in asked_then["results"]} == {*NAMES, "average of 2"}
+    run(recipe(corpus_folder, run_dir, rows, tasks=[]))
+    assert (run_dir / "tasks/plain/manifest.json").exists()
+    assert json.loads((run_dir / "report/results.json").read_text())["tasks"] is None
+
+
+def test_a_single_item_has_no_standard_error_on_the_page(finished, corpus_folder, rows, tmp_path):
+    run_dir = shutil.copytree(finished.run_dir, tmp_path / "run")
+    run(recipe(corpus_folder, run_dir, rows, tasks=["piqa"], tasks_limit=1))
+    shown = json.loads((run_dir / "report/results.json").read_text())["tasks"]
+    assert {each["standard_error"] for each in shown["results"]} == {None}
+    assert shown["differences"] == []
+
+
 def states(made):
     return {step.name: step.state for step in make_plan(made).steps}
 

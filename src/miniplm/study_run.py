@@ -95,15 +95,17 @@ def copy_results(run_dir: Path, folder: Path) -> None:
         folder: That is made.
 
     Raises:
-        ArtefactError: The folder exists, or cannot be written.
+        ArtefactError: There are none, or the folder exists or cannot be written.
     """
+    places = [path.relative_to(run_dir) for path in sorted(run_dir.rglob("*")) if path.is_file()]
+    results = [place for place in places if _is_result(place)]
+    if not results:
+        raise ArtefactError(f"{run_dir}: holds no results yet; run the study first")
     try:
         folder.mkdir(parents=True)
-        for path in sorted(run_dir.rglob("*")):
-            place = path.relative_to(run_dir)
-            if path.is_file() and _is_result(place):
-                (folder / place).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(path, folder / place)
+        for place in results:
+            (folder / place).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(run_dir / place, folder / place)
     except FileExistsError:
         raise ArtefactError(f"{folder} exists; name a new folder for the results") from None
     except OSError as error:

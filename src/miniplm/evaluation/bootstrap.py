@@ -9,7 +9,7 @@ Axes: N documents, K sums, R resamples.
 """
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 NUM_RESAMPLES = 10_000
 LEVEL = 0.95
 FEWEST = 5
-"""Documents that an interval is given for; of fewer the bootstrap's are much too narrow."""
+"""Documents of a domain that have an interval; of fewer the bootstrap's are much too narrow."""
 _MOST_UNITS = 2_000
 _DRAWN_AT_ONCE = 1 << 22
 
@@ -75,6 +75,18 @@ def resampled_domains(
         )
         for name, sums_NK in sums.items()
     }
+
+
+def are_enough(counts: Iterable[int]) -> bool:
+    """Whether there is an interval of a figure over domains with so many documents each.
+
+    What varies in drawing n documents of a domain are n - 1 of them, and nothing where n is 1.
+
+    Example:
+        >>> are_enough([5]), are_enough([4]), are_enough([1] * 9), are_enough([3, 3])
+        (True, False, False, True)
+    """
+    return sum(count - 1 for count in counts) >= FEWEST - 1
 
 
 def interval(values_R: NDArray[np.float64]) -> tuple[float, float]:

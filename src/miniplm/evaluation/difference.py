@@ -17,9 +17,10 @@ class Difference:
 
     Args:
         value: The first one's figure less the second's; a mean over seeds.
-        low: Lower end of the 95 % interval.
+        low: Lower end of the 95 % interval; None of too few units to draw from.
         high: Upper end.
-        p_value: Two-sided; never 0, since resamples are counted.
+        p_value: Two-sided; never 0, since resamples are counted. None where drawing too few units
+            would give it.
         test: What the p value is of.
         num_units: Documents, rows or items.
         num_seeds: Pairs of models.
@@ -27,18 +28,23 @@ class Difference:
     """
 
     value: float
-    low: float
-    high: float
-    p_value: float
+    low: float | None
+    high: float | None
+    p_value: float | None
     test: str
     num_units: int
     num_seeds: int = 1
     by_seed: tuple[float, ...] = ()
 
     @property
+    def interval(self) -> tuple[float, float] | None:
+        """Both ends, where there are any."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
+    @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return self.low > 0 or self.high < 0
+        """Whether there is an interval, and it leaves out zero."""
+        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
 
 
 def drawn_seeds(num_seeds: int, seed: int, num_resamples: int) -> NDArray[np.int64]:

@@ -93,32 +93,36 @@ def held_out_documents(shards_folder: Path, scores_folder: Path) -> Documents:
     shards = open_shards(shards_folder)
     rows = pl.concat([_rows(shard, scores_folder) for shard in shards])
     names = rows["source_ids"].to_list()
-    if are_documents(names, rows["segment_log_probs"].list.len().to_list()):
+    original = pl.col("sequence_id") & ((1 << PART_BIT) - 1)  # of rows that were split
+    num_rows = rows.select(original.n_unique()).item()
+    if are_documents(names, rows["segment_log_probs"].list.len().to_list(), num_rows):
         columns = dict(zip(SEGMENT_COLUMNS, SUMS, strict=True))
         pieces = rows.drop(SUMS).explode("source_ids", *SEGMENT_COLUMNS)
         return Documents.of_pieces(pieces.rename({"source_ids": "document", **columns}))
-    original = pl.col("sequence_id") & ((1 << PART_BIT) - 1)  # of rows that were split
     return Documents.of_pieces(rows.with_columns(document=original.cast(pl.String)), "rows")
 
 
-def are_documents(source_ids: Sequence[Sequence[str]], num_pieces: Sequence[int]) -> bool:
+def are_documents(
+    source_ids: Sequence[Sequence[str]], num_pieces: Sequence[int], num_rows: int
+) -> bool:
     """Whether rows say which documents they hold, and do not merely name themselves.
 
     Args:
-        source_ids: What each row says.
-        num_pieces: Pieces of documents found in each row.
+        source_ids: What each row, or part of one that was split, says.
+        num_pieces: Pieces of documents found in each.
+        num_rows: Before they were split: all models have to be measured in the same unit.
 
     Example:
-        >>> are_documents([["a", "b"], ["b", "c"]], [2, 2])
+        >>> are_documents([["a", "b"], ["b", "c"]], [2, 2], 2)
         True
-        >>> are_documents([["shard:0#0", "shard:0#1"], ["shard:1#0"]], [2, 1])
+        >>> are_documents([["shard:0#0", "shard:0#1"], ["shard:1#0"]], [2, 1], 2)
         False
     """
     if any(len(names) != count for names, count in zip(source_ids, num_pieces, strict=True)):
         return False
     sources = [{source_of(name) for name in names} for names in source_ids]
     own_rows = all(len(names) == 1 for names in sources)
-    return not (own_rows and len(set().union(*sources)) == len(source_ids))
+    return not (own_rows and len(set().union(*sources)) == num_rows)
 
 
 def _rows(shard: Shard, scores_folder: Path) -> pl.DataFrame:

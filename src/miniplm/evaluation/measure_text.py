@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from miniplm.config import validate
 from miniplm.data.documents import CorpusConfig, corpus_fingerprint
@@ -18,6 +19,9 @@ from miniplm.manifest import Outcome, StageSpec, require_manifest
 from miniplm.model import Dtype, released_config
 from miniplm.runtime.log import logger
 from miniplm.stage_runner import run_stage
+
+if TYPE_CHECKING:
+    pass
 
 KIND = "text"
 _FORMAT = 1
@@ -144,12 +148,20 @@ def _measure(model: MeasuredModel, question: TextQuestion, folder: Path) -> list
         logger.info("%s: text", model.name)
         scorer = model.load(question.dtype)
         length = question.window or window_of(scorer)
+        _check_stride(model, length, question.stride)
         texts = TextScorer(scorer, model.tokenizer(), length, question.stride)
         return evaluate_texts(texts, {KIND: question.text}, into, question.set_apart)
 
     run_stage(place, _spec(model, question), work, set_aside=folder / SUPERSEDED)
     manifest = require_manifest(place, "Measure again.")
     return [HeldOutScore(**line) for line in manifest.facts["texts"][KIND]]
+
+
+def _check_stride(model: MeasuredModel, length: int, stride: int | None) -> None:
+    if stride is not None and stride > length:
+        raise ConfigError(
+            "--stride", [f"is {stride}, more than the {length} tokens of a window of {model.name}"]
+        )
 
 
 def _spec(model: MeasuredModel, question: TextQuestion) -> StageSpec:

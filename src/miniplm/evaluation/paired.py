@@ -3,7 +3,8 @@
 Two models agree on which documents are hard, so their difference is known far better than either
 figure; only what both were measured on says so. The difference is in bits per byte, with the paired
 percentile bootstrap over documents within domains: the sums of both models of the same documents
-are drawn together. p is twice the share of resamples on the other side of zero (or on it).
+are drawn together. p is twice the share of resamples on the other side of zero (or on it). Of too
+few documents there is neither, only the difference.
 
 With several seeds of both it is the pigeonhole bootstrap (Owen, Annals of Applied Statistics 1(2),
 2007): seeds and documents are drawn independently, since every seed was measured on all documents.
@@ -22,6 +23,7 @@ from miniplm.errors import ArtefactError
 from miniplm.evaluation.averages import APART, AVERAGE, OVERALL
 from miniplm.evaluation.bootstrap import (
     NUM_RESAMPLES,
+    are_enough,
     interval,
     resampled_domains,
 )
@@ -68,14 +70,16 @@ def paired_documents(
         by_seed_S = _differences(figure, measured, len(pairs))
         drawn_RS = _differences(figure, drawn, len(pairs))
         resampled_R = np.take_along_axis(drawn_RS, seeds_RS, axis=1).mean(axis=1)
-        low, high = interval(resampled_R)
+        counts = [len(together[each]) for each in _domains_of(name, together, own)]
+        enough = are_enough(counts)
+        low, high = interval(resampled_R) if enough else (None, None)
         found[name] = Difference(
             value=float(by_seed_S.mean()),
             low=low,
             high=high,
-            p_value=_share_beyond_zero(resampled_R),
+            p_value=_share_beyond_zero(resampled_R) if enough else None,
             test=PAIRED_BOOTSTRAP if len(pairs) == 1 else HIERARCHICAL_BOOTSTRAP,
-            num_units=sum(len(together[each]) for each in _domains_of(name, together, own)),
+            num_units=sum(counts),
             num_seeds=len(pairs),
             by_seed=tuple(by_seed_S.tolist()),
         )
@@ -172,4 +176,5 @@ def _differences(figure: Figure, sums: Sums, num_seeds: int) -> NDArray[np.float
 def _share_beyond_zero(values_R: NDArray[np.float64]) -> float:
     """Two-sided p value of a bootstrap: twice the smaller share of resamples beyond zero."""
     below, above = int((values_R <= 0).sum()), int((values_R >= 0).sum())
-    return min(1.0, 2 * (1 + min(below, above)) / (1 + len(values_R)))
+    known = int(np.isfinite(values_R).sum())
+    return min(1.0, 2 * (1 + min(below, above)) / (1 + known))

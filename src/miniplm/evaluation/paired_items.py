@@ -12,7 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from miniplm.errors import ArtefactError
-from miniplm.evaluation.bootstrap import NUM_RESAMPLES, interval, resampled_sums
+from miniplm.evaluation.bootstrap import (
+    NUM_RESAMPLES,
+    are_enough,
+    interval,
+    resampled_sums,
+)
 from miniplm.evaluation.difference import Difference, drawn_seeds
 
 SIGN_FLIPS = "sign-flip permutation over items"
@@ -54,7 +59,8 @@ def paired_items(
     generator = np.random.default_rng([seed, _CHANCE_OF_ITEMS])
     means_RS = resampled_sums(gaps_SN.T, generator, num_resamples) / num_items
     seeds_RS = drawn_seeds(num_seeds, seed, num_resamples)
-    low, high = interval(np.take_along_axis(means_RS, seeds_RS, axis=1).mean(axis=1))
+    drawn_R = np.take_along_axis(means_RS, seeds_RS, axis=1).mean(axis=1)
+    low, high = interval(drawn_R) if are_enough([num_items]) else (None, None)
     return Difference(
         value=float(gaps_SN.mean()),
         low=low,
@@ -93,7 +99,8 @@ def paired_average(
             for gaps_N in gaps
         ]
     )
-    low, high = interval(means_TR.mean(axis=0))
+    enough = are_enough([len(gaps_N) for gaps_N in gaps])
+    low, high = interval(means_TR.mean(axis=0)) if enough else (None, None)
     weighted_N = np.concatenate([gaps_N / (len(gaps_N) * len(gaps)) for gaps_N in gaps])
     value = float(weighted_N.sum())
     return Difference(

@@ -29,7 +29,7 @@ from miniplm.evaluation.averages import (
     domains_apart,
     mean_over_domains,
 )
-from miniplm.evaluation.bootstrap import FEWEST, interval, resampled_domains
+from miniplm.evaluation.bootstrap import are_enough, interval, resampled_domains
 from miniplm.evaluation.documents import SUMS
 
 Sums = Mapping[str, NDArray[np.float64]]
@@ -146,10 +146,8 @@ def _line(
     resampled: tuple[NDArray[np.float64], NDArray[np.float64]],
 ) -> HeldOutScore:
     """A line from loss and bits per byte, and what these are when documents are resampled."""
-    num_documents = sum(len(sums[domain]) for domain in domains)
-    ends = [
-        interval(values_R) if num_documents >= FEWEST else (None, None) for values_R in resampled
-    ]
+    counts = [len(sums[domain]) for domain in domains]
+    ends = [interval(values_R) if are_enough(counts) else (None, None) for values_R in resampled]
     (loss_low, loss_high), (low, high) = ends
     return HeldOutScore(
         domain=name,
@@ -158,7 +156,7 @@ def _line(
         loss=figures[0],
         perplexity=math.exp(min(figures[0], _LARGEST_LOSS)),
         bits_per_byte=figures[1],
-        num_documents=num_documents,
+        num_documents=sum(counts),
         low=low,
         high=high,
         loss_low=loss_low,

@@ -55,7 +55,8 @@ def difference_lines(
 
 
 def _points(found: Difference) -> str:
-    return f"{100 * found.value:+.1f} [{100 * found.low:+.1f}, {100 * found.high:+.1f}]"
+    ends = ", ".join(f"{100 * end:+.1f}" for end in found.interval or ())
+    return f"{100 * found.value:+.1f}" + (f" [{ends}]" if ends else "")
 
 
 def _line(results: Sequence[TaskResult]) -> list[str]:

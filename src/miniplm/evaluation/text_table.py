@@ -28,4 +28,5 @@ def _cell(line: HeldOutScore) -> str:
 
 
 def _difference_cell(found: Difference) -> str:
-    return f"{found.value:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+    ends = ", ".join(f"{end:+.4f}" for end in found.interval or ())
+    return f"{found.value:+.4f}" + (f" [{ends}]" if ends else "")

@@ -23,12 +23,13 @@ def gather_seeds(steps: "Sequence[StepPlan]", recipe: Recipe) -> "list[StepPlan]
     """
     members = recipe.study.members if recipe.study else []
     alike = {member.name: f"{member.method}-{member.size}" for member in members}
-    groups: dict[str, list[StepPlan]] = {}
+    groups: dict[tuple[str, bool], list[StepPlan]] = {}
     for step in steps:
         kind, _, instance = step.name.partition("/")
-        name = f"{kind}/{alike[instance]}" if instance in alike else step.name
-        groups.setdefault(name, []).append(step)
-    return [_together(name, group) for name, group in groups.items()]
+        is_member = instance in alike
+        name = f"{kind}/{alike[instance]}" if is_member else step.name
+        groups.setdefault((name, is_member), []).append(step)
+    return [_together(name, group) for (name, _), group in groups.items()]
 
 
 def _together(name: str, group: "Sequence[StepPlan]") -> "StepPlan":

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from miniplm.errors import ArtefactError, reason_of
 from miniplm.manifest import write_atomically
 from miniplm.report.formats import readable
 from miniplm.report.model_content import HeldOutRow
@@ -29,6 +30,9 @@ def write_evaluations(run_dir: Path) -> None:
 
     A report may come back from where it was set aside, and then its figures do, too. Without a
     report, or a card, nothing is done.
+
+    Raises:
+        ArtefactError: The metadata of a card cannot be read; it stays as it is.
     """
     if not (run_dir / "report" / RESULTS_NAME).is_file():
         return
@@ -40,7 +44,13 @@ def write_evaluations(run_dir: Path) -> None:
         answered = results.tasks.results if results.tasks else ()
         tasks = [result for result in answered if result.model == model.name]
         before = path.read_text(encoding="utf-8")
-        after = with_evaluation(before, model.name, results.held_out, tasks)
+        try:
+            after = with_evaluation(before, model.name, results.held_out, tasks)
+        except yaml.YAMLError as error:
+            raise ArtefactError(
+                f"{path}: the metadata between its first two lines of --- is no YAML "
+                f"({reason_of(error)}). Mend it, and run `miniplm report` again."
+            ) from error
         if after != before:
             write_atomically(path, after)
 

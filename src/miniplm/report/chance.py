@@ -7,6 +7,11 @@ from miniplm.evaluation.difference import Difference
 
 def chance_sentence(difference: Difference) -> str:
     """Whether a difference over documents could be chance."""
+    if difference.low is None:
+        return (
+            f"Whether the choice of held-out documents accounts for this difference is not known: "
+            f"there are only {difference.num_units:,}."
+        )
     interval = (
         f"95 % interval {difference.low:+.4f} to {difference.high:+.4f}, p = "
         f"{difference.p_value:.2g}, {difference.test}, {difference.num_units:,} of them"
@@ -33,7 +38,7 @@ def seed_sentence(differences: Mapping[str, Difference]) -> str:
 
 def spread(difference: Difference | None) -> str:
     """The interval behind a difference in a list, and whether it could be chance."""
-    if difference is None:
+    if difference is None or difference.low is None:
         return ""
     chance = "" if difference.is_clear else ", could be chance"
     return f" [{difference.low:+.4f}, {difference.high:+.4f}]{chance}"

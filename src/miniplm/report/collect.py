@@ -72,7 +72,7 @@ def collect(run: RunFiles) -> ReportContent:
         verdict=study.findings
         if study
         else _verdict(groups, models, held_out, equal_loss, differences),
-        regime=regime_sentences(models),
+        regime=regime_sentences(models, run.tokenizers),
         stages=stage_rows(record),
         models=models,
         selections=[_selection(record, name, predicted) for name in run.selections],

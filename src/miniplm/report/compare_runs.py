@@ -6,7 +6,8 @@ from pathlib import Path
 
 from miniplm.errors import ArtefactError, ConfigError
 from miniplm.manifest import write_atomically
-from miniplm.report.comparison import ComparedRun, compare, name_runs
+from miniplm.report.compared_runs import ComparedRun, name_runs
+from miniplm.report.comparison import compare
 from miniplm.report.comparison_page import render_comparison
 from miniplm.report.results import read_results
 

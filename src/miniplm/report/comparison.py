@@ -6,27 +6,18 @@ per byte compare wherever the held-out text is the same.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from miniplm.evaluation.averages import AVERAGE, OVERALL
+from miniplm.report.compared_runs import (
+    ComparedRun,
+    asked_alike,
+    compares,
+    left_out_tasks,
+    unlike_text,
+)
 from miniplm.report.content import ReportContent
 from miniplm.report.model_content import BITS, HeldOutRow, ModelRow, TrainingCurves
 from miniplm.report.results import KeptShares, Results
 from miniplm.report.task_content import TaskContent
-
-_AVERAGES = (AVERAGE, OVERALL)
-
-
-@dataclass(frozen=True)
-class ComparedRun:
-    """A run among others; `name` is told apart from theirs."""
-
-    name: str
-    results: Results
-
-    def label(self, model: str) -> str:
-        """What a model of this run is called among those of others."""
-        return f"{self.name}: {model}"
 
 
 @dataclass(frozen=True)
@@ -54,21 +45,6 @@ class Comparison:
     notes: Sequence[str]
 
 
-def name_runs(folders: Sequence[Path]) -> list[str]:
-    """A short name for each run: its folder's, or as much of the path as tells them apart.
-
-    Example:
-        >>> name_runs([Path("/a/runs/x"), Path("/b/runs/x")])
-        ['a/runs/x', 'b/runs/x']
-    """
-    paths = [folder.absolute().parts[1:] for folder in folders]
-    for length in range(1, max(map(len, paths)) + 1):
-        names = ["/".join(parts[-length:]) for parts in paths]
-        if len(set(names)) == len(names):
-            break
-    return names
-
-
 def compare(runs: Sequence[ComparedRun], created: str) -> Comparison:
     """Put runs side by side.
 
@@ -77,7 +53,7 @@ def compare(runs: Sequence[ComparedRun], created: str) -> Comparison:
         created: When, to be shown.
     """
     first = runs[0]
-    alike = [run for run in runs if not _other_domains(first, run)]
+    alike = [run for run in runs if compares(first, run)]
     baseline = first.label(first.results.baseline) if first.results.baseline else None
     content = ReportContent(
         title="Runs side by side",
@@ -87,7 +63,7 @@ def compare(runs: Sequence[ComparedRun], created: str) -> Comparison:
         stages=[],
         models=_students(runs),
         selections=[],
-        curves=_curves(runs),
+        curves=_curves(runs, alike),
         baseline=baseline,
         baselines={row.name: None for run in runs if run not in alike for row in _students([run])},
         held_out=_held_out(alike),
@@ -111,7 +87,7 @@ def compare(runs: Sequence[ComparedRun], created: str) -> Comparison:
         content=content,
         kept=kept,
         domains=list(dict.fromkeys(row.domain for _, each in kept for row in each.domains)),
-        notes=[*_unlike_text(runs), *_left_out_curves(runs)],
+        notes=[*unlike_text(runs), *_left_out_curves(runs), *left_out_tasks(runs)],
     )
 
 
@@ -124,9 +100,14 @@ def _students(runs: Sequence[ComparedRun]) -> list[ModelRow]:
     ]
 
 
-def _curves(runs: Sequence[ComparedRun]) -> list[TrainingCurves]:
+def _curves(runs: Sequence[ComparedRun], alike: Sequence[ComparedRun]) -> list[TrainingCurves]:
+    """Those of held-out text only of runs that were measured on the same."""
     return [
-        replace(curve, model=run.label(curve.model))
+        replace(
+            curve,
+            model=run.label(curve.model),
+            held_out=curve.held_out if run in alike else [],
+        )
         for run in runs
         for curve in run.results.curves
         if curve.role == "student" and _is_drawn(runs[0].results, run.results, curve)
@@ -167,6 +148,7 @@ def _held_out(runs: Sequence[ComparedRun]) -> list[HeldOutRow]:
             num_bytes=tables[0][domain].num_bytes,
             loss=_figures(runs, [table[domain].loss for table in tables]),
             bits_per_byte=_figures(runs, [table[domain].bits_per_byte for table in tables]),
+            set_apart=tables[0][domain].set_apart,
         )
         for domain in common
     ]
@@ -182,38 +164,9 @@ def _figures(
     }
 
 
-def _other_domains(first: ComparedRun, run: ComparedRun) -> list[str]:
-    """Domains whose held-out text is not the same in two runs."""
-    sizes, mine = (
-        {row.domain: row.num_bytes for row in each.results.held_out if row.domain not in _AVERAGES}
-        for each in (first, run)
-    )
-    return [name for name in {**sizes, **mine} if _far(sizes.get(name), mine.get(name))]
-
-
-def _far(one: int | None, other: int | None) -> bool:
-    """Whether two sizes are not of the same text; tokenizers change them by a few per cent."""
-    if one is None or other is None:
-        return True
-    return abs(one - other) > 0.05 * max(one, other)
-
-
-def _unlike_text(runs: Sequence[ComparedRun]) -> list[str]:
-    """A warning for each run whose held-out text is not the first's."""
-    notes = []
-    for run in runs[1:]:
-        if unlike := _other_domains(runs[0], run):
-            named = ", ".join(unlike[:4]) + (", ..." if len(unlike) > 4 else "")
-            notes.append(
-                f"{run.name} was measured on other held-out text than {runs[0].name} "
-                f"({named}): its figures do not compare, and no difference is drawn."
-            )
-    return notes
-
-
 def _tasks(runs: Sequence[ComparedRun]) -> TaskContent | None:
     """Results of all runs; paired differences are those within a run."""
-    known = [(run, run.results.tasks) for run in runs if run.results.tasks]
+    known = asked_alike(runs)
     if not known:
         return None
     return TaskContent(

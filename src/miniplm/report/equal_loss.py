@@ -1,14 +1,16 @@
 """Compute that students need to come down to one loss, read off their curves."""
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from miniplm.report.model_content import BITS, EqualLossRow, TrainingCurves, Unit
-from miniplm.scaling.curves import SETTLED, compute_at_loss
+from miniplm.scaling.curves import CurvePoint, LossCurve, compute_at_loss
 
 
 def equal_loss_rows(curves: Sequence[TrainingCurves], baseline: str | None) -> list[EqualLossRow]:
     """For each student but the baseline: compute to the same held-out loss, read off the curves."""
-    students = {curve.model: curve for curve in curves if curve.role == "student"}
+    students = {curve.model: _finite(curve) for curve in curves if curve.role == "student"}
     if baseline not in students or not students[baseline].held_out:
         return []
     return [
@@ -18,11 +20,16 @@ def equal_loss_rows(curves: Sequence[TrainingCurves], baseline: str | None) -> l
     ]
 
 
+def _finite(curve: TrainingCurves) -> TrainingCurves:
+    """Without evaluations that are no number."""
+    return replace(curve, held_out=[each for each in curve.held_out if math.isfinite(each.loss)])
+
+
 def _equal_loss(baseline: TrainingCurves, student: TrainingCurves) -> EqualLossRow:
     loss = max(baseline.held_out[-1].loss, student.held_out[-1].loss)
     needed = {curve.model: _needed(curve, loss) for curve in (baseline, student)}
     ours, theirs = needed[student.model], needed[baseline.model]
-    if ours is None or theirs is None or ours == 0:
+    if not ours or not theirs:
         sentence = (
             f"The curves of {student.model} and {baseline.model} share no loss to compare at."
         )
@@ -50,9 +57,13 @@ def _times(ratio: float, baseline: str) -> str:
 
 
 def _caution(first: TrainingCurves, loss: float) -> str:
-    """What to know where the curve that got to a loss first still had a high learning rate."""
-    reached = next((point for point in first.held_out if point.loss <= loss), None)
-    if reached is None or reached.lr <= SETTLED * first.held_out[-1].lr:
+    """What to know where the curve that got there first still had a high learning rate."""
+    points = [
+        CurvePoint(point.num_tokens, point.flops, point.loss, point.lr)
+        for point in first.held_out
+        if point.flops > 0
+    ]
+    if LossCurve(first.model, "", tuple(points)).is_settled_at(loss):
         return ""
     return (
         "; the one that got there first had not let its learning rate fall yet, so the factor is "

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from miniplm.evaluation.averages import AVERAGE, AVERAGES, OVERALL
 from miniplm.evaluation.difference import Difference
 from miniplm.report.chance import chance_sentence, seed_sentence, spread
-from miniplm.report.model_content import EqualLossRow, HeldOutRow, ModelRow
+from miniplm.report.model_content import BITS, NATS, EqualLossRow, HeldOutRow, ModelRow, Unit
 from miniplm.scaling.regime import TOKENS_PER_PARAM
 
 _EVEN = 0.001
@@ -139,8 +139,15 @@ def _savings(equal_loss: Sequence[EqualLossRow], baseline: str) -> list[str]:
     ]
 
 
-def regime_sentences(models: Sequence[ModelRow]) -> list[str]:
-    """How far the run is from the paper's regime, and whether the teacher is ahead."""
+def regime_sentences(
+    models: Sequence[ModelRow], tokenizers: Mapping[str, str] | None = None
+) -> list[str]:
+    """How far the run is from the paper's regime, and whether the teacher is ahead.
+
+    Args:
+        models: Of the run.
+        tokenizers: What each reads; where teacher and reference differ, bits per byte compare.
+    """
     sentences = []
     for role, wanted in TOKENS_PER_PARAM.items():
         short = {
@@ -161,21 +168,25 @@ def regime_sentences(models: Sequence[ModelRow]) -> list[str]:
             )
     by_role = {model.role: model for model in models if model.role != "student"}
     if {"teacher", "reference"} <= set(by_role):
-        sentences.append(_teacher_sentence(by_role["teacher"], by_role["reference"]))
+        teacher, reference = by_role["teacher"], by_role["reference"]
+        read = tokenizers or {}
+        unit = NATS if read.get(teacher.name) == read.get(reference.name) else BITS
+        sentences.append(_teacher_sentence(teacher, reference, unit))
     return sentences
 
 
-def _teacher_sentence(teacher: ModelRow, reference: ModelRow) -> str:
-    if teacher.held_out_loss is None or reference.held_out_loss is None:
+def _teacher_sentence(teacher: ModelRow, reference: ModelRow, unit: Unit) -> str:
+    ours, theirs = teacher.figure(unit), reference.figure(unit)
+    if ours is None or theirs is None:
         return "It is not known how far the teacher is ahead of the reference."
-    gap = reference.held_out_loss - teacher.held_out_loss
-    losses = f"{teacher.held_out_loss:.3f} against {reference.held_out_loss:.3f} nats per token"
+    gap = theirs - ours
+    losses = f"{ours:.3f} against {theirs:.3f} {unit}"
     if gap <= 0:
         return (
             f"The teacher is not better than the reference on held-out text ({losses}): its scores "
             "say nothing, and no outcome of this run speaks for or against the method."
         )
     return (
-        f"The teacher is ahead of the reference by {gap:.3f} nats per token on held-out text "
+        f"The teacher is ahead of the reference by {gap:.3f} {unit} on held-out text "
         f"({losses}). The method passes on what the teacher knows, and nothing else."
     )

@@ -116,7 +116,7 @@ def _drawing(content: ReportContent) -> Markup | None:
     averages = [by_domain[AVERAGE] for by_domain in gaps.values()]
     values = [gap for row in gaps.values() for gap in row.values() if math.isfinite(gap)]
     known = [content.differences[name] for name in gaps if name in content.differences]
-    ends = [end for difference in known for end in (difference.low, difference.high)]
+    ends = [end for difference in known for end in difference.interval or ()]
     low, high = np.quantile(values or [0.0], [_BEYOND, 1 - _BEYOND])
     rows = [
         DotRow(
@@ -141,7 +141,7 @@ def _dot(name: str, domain: str, gap: float, difference: Difference | None) -> D
     if domain != AVERAGE:
         return Dot(domain, gap, _DOMAIN, f"{name}, {domain}: {said}", minor=True)
     style = Style("gain" if gap < 0 else "loss", "circle")
-    ends = (difference.low, difference.high) if difference else (None, None)
+    ends = (difference.interval if difference else None) or (None, None)
     return Dot(domain, gap, style, f"{name}, average of domains: {said}", *ends)
 
 
@@ -161,9 +161,9 @@ def _best(content: ReportContent) -> Figure | None:
 
 
 def _between(difference: Difference | None) -> str:
-    if difference is None:
+    if difference is None or difference.interval is None:
         return ""
-    low, high = formats.signed(difference.low, 4), formats.signed(difference.high, 4)
+    low, high = (formats.signed(end, 4) for end in difference.interval)
     return f", 95 % interval over documents {low} to {high}"
 
 

@@ -38,6 +38,10 @@ class ModelRow:
     """The same, with each part divided among the students that build on it."""
     training_seconds: float | None = None
 
+    def figure(self, unit: Unit) -> float | None:
+        """On held-out text, in a unit."""
+        return self.held_out_loss if unit == NATS else self.bits_per_byte
+
     @property
     def total_flops(self) -> float | None:
         """Of training and of everything it builds on, as if it were the only student."""

@@ -1,5 +1,6 @@
 """Scaling of a run's students as the report shows it: laws, bands, refusals and savings."""
 
+import math
 from collections.abc import Sequence
 
 from miniplm.report.model_content import BITS, TrainingCurves
@@ -31,10 +32,12 @@ def read_scaling(record: RunRecord, curves: Sequence[TrainingCurves]) -> Scaling
         record: Of the run; in a study the seeds of a method and size are fitted together.
         curves: As the report draws them, in one unit.
     """
-    students = [curve for curve in curves if curve.role == "student" and len(curve.held_out) > 1]
+    students = [curve for curve in curves if curve.role == "student"]
     methods: dict[str, list[LossCurve]] = {}
     for curve in students:
-        methods.setdefault(_method(record, curve.model), []).append(_loss_curve(record, curve))
+        found = _loss_curve(record, curve)
+        if found.points:
+            methods.setdefault(_method(record, curve.model), []).append(found)
     if not methods or len(methods) > MOST_METHODS:
         return None
     kind = LossKind(BITS_PER_BYTE if students[0].unit == BITS else HELD_OUT_LOSS)
@@ -56,7 +59,7 @@ def _loss_curve(record: RunRecord, curve: TrainingCurves) -> LossCurve:
     points = tuple(
         CurvePoint(point.num_tokens, point.flops, point.loss, point.lr)
         for point in curve.held_out
-        if point.flops > 0
+        if point.flops > 0 and math.isfinite(point.loss)
     )
     num_params = record.manifests[f"train/{curve.model}"].facts["num_params"]
     return LossCurve(curve.model, str(record.run.run_dir), points, num_params)

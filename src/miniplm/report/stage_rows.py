@@ -8,6 +8,7 @@ from miniplm.report.run_record import RunRecord, stage_kind
 
 _SHARES = {
     "score": "scoring",
+    "diagnose": "diagnosis",
     "capture": "capturing",
     "generate": "generating",
     "evaluate": "evaluation",

@@ -11,7 +11,15 @@ from miniplm.evaluation.averages import AVERAGES
 from miniplm.report import formats, minis
 from miniplm.report.charts import Segment, stacked_bar
 from miniplm.report.content import ReportContent
-from miniplm.report.model_content import EqualLossRow, HeldOutRow, ModelRow, Role
+from miniplm.report.model_content import (
+    BITS,
+    NATS,
+    EqualLossRow,
+    HeldOutRow,
+    ModelRow,
+    Role,
+    Unit,
+)
 from miniplm.report.palette import Style
 
 Measure = Literal["loss", "bits_per_byte"]
@@ -89,11 +97,23 @@ def student_rows(content: ReportContent, styles: Mapping[str, Style]) -> list[St
     return rows
 
 
-def teacher_lead(content: ReportContent) -> float | None:
-    """How far the first teacher's held-out loss lies below the first reference's."""
-    by_role = {model.role: model.held_out_loss for model in reversed(content.models)}
-    teacher, reference = by_role.get("teacher"), by_role.get("reference")
-    return None if teacher is None or reference is None else reference - teacher
+@dataclass(frozen=True)
+class TeacherLead:
+    """How far a teacher lies below a reference on held-out text, and in which unit."""
+
+    value: float
+    unit: Unit
+
+
+def teacher_lead(content: ReportContent) -> TeacherLead | None:
+    """That of the first teacher; in bits per byte where the two read different tokenizers."""
+    by_role = {model.role: model for model in reversed(content.models)}
+    if not {"teacher", "reference"} <= set(by_role):
+        return None
+    teacher, reference = by_role["teacher"], by_role["reference"]
+    unit = NATS if content.share_tokens(teacher.name, reference.name) else BITS
+    ours, theirs = teacher.figure(unit), reference.figure(unit)
+    return None if ours is None or theirs is None else TeacherLead(theirs - ours, unit)
 
 
 @dataclass(frozen=True)
@@ -163,7 +183,7 @@ def held_out_table(
         if column.baseline is not None and {column.baseline, column.model} <= set(row)
     ]
     largest = max((gap for gap in gaps if math.isfinite(gap)), default=0.0)
-    lines = [_held_out_line(row, columns, measure, largest) for row in content.held_out]
+    lines = [_held_out_line(row, content, columns, measure, largest) for row in content.held_out]
     return HeldOutTable(columns, lines, any(line.lead is not None for line in lines))
 
 
@@ -181,8 +201,9 @@ def _values(row: HeldOutRow, measure: Measure) -> Mapping[str, float]:
 
 
 def _held_out_line(
-    row: HeldOutRow, columns: Sequence[HeldOutColumn], measure: Measure, largest: float
-) -> HeldOutLine:
+    row: HeldOutRow, content: ReportContent, columns: Sequence[HeldOutColumn], measure: Measure,
+    largest: float,
+) -> HeldOutLine:  # fmt: skip
     values = _values(row, measure)
     cells = [
         HeldOutCell(
@@ -193,7 +214,11 @@ def _held_out_line(
     ]
     by_role = {column.role: values.get(column.model) for column in reversed(columns)}
     teacher, reference = by_role.get("teacher"), by_role.get("reference")
-    lead = None if teacher is None or reference is None else reference - teacher
+    names = {column.role: column.model for column in reversed(columns)}
+    compares = measure == "bits_per_byte" or content.share_tokens(
+        names.get("teacher", ""), names.get("reference", "")
+    )
+    lead = None if teacher is None or reference is None or not compares else reference - teacher
     return HeldOutLine(row.domain, row.num_bytes, row.domain in AVERAGES, lead, cells)
 
 
@@ -221,9 +246,9 @@ _SHARES = {
     "capturing": ("once", "storing the teacher's probabilities"),
     "generating": ("once", "text that the teacher wrote"),
     "reference": ("once", "training the reference"),
+    "diagnosis": ("once", "measuring the teacher's lead, and what students held apart gain"),
     "students": ("students", "training the students"),
     "evaluation": ("students", "measuring models on held-out text and tasks"),
-    "diagnosis": ("once", "measuring the teacher's lead, and what students held apart gain"),
 }
 _GROUPS = {"once": "once, for any number of students", "students": "for these students"}
 

@@ -21,7 +21,11 @@ def read_tasks(record: RunRecord, groups: Sequence[Sequence[str]]) -> TaskConten
     Raises:
         ArtefactError: A file is missing or damaged.
     """
-    found = {name: read_task_results(_folder(record, name)) for name in record.roles}
+    found = {
+        name: read_task_results(_folder(record, name))
+        for name in record.roles
+        if f"{FOLDER}/{name}" in record.manifests  # or they are of another recipe
+    }
     results = {name: result for name, result in found.items() if result is not None}
     if not results:
         return None
@@ -45,7 +49,7 @@ def _rows(model: str, results: TaskResults) -> list[TaskResult]:
             model=model,
             metric=task.metric,
             value=task.accuracy,
-            standard_error=task.standard_error or 0.0,
+            standard_error=task.standard_error,
             chance=task.chance or None,
             num_items=task.num_items,
         )
@@ -56,7 +60,7 @@ def _rows(model: str, results: TaskResults) -> list[TaskResult]:
         model=model,
         metric="mean",
         value=results.average,
-        standard_error=results.standard_error or 0.0,
+        standard_error=results.standard_error,
         chance=results.chance,
         num_items=None,
     )
@@ -66,7 +70,9 @@ def _rows(model: str, results: TaskResults) -> list[TaskResult]:
 def _differences(
     record: RunRecord, results: Mapping[str, TaskResults], groups: Sequence[Sequence[str]]
 ) -> list[TaskDifference]:
-    """Each student against the first of its group, task by task, on the items of both."""
+    """Each student against the first of its group, task by task, on the items of both; those of
+    too few items for an interval are left out.
+    """
     return [
         row
         for group in groups
@@ -84,6 +90,7 @@ def _against(
         _folder(record, student), _folder(record, baseline), results
     )
     return [
-        TaskDifference(task, student, baseline, found.value, found.low, found.high)
+        TaskDifference(task, student, baseline, found.value, *found.interval)
         for task, found in {**by_task, results.average_of: average}.items()
+        if found.interval is not None
     ]

@@ -52,8 +52,9 @@ def _text(
                 reasons[f"{student} and {group[0]}: {error}"] = None
                 continue
             differences += [
-                TextDifference(student, group[0], domain, each.value, each.low, each.high)
+                TextDifference(student, group[0], domain, each.value, *each.interval)
                 for domain, each in found.items()
+                if each.interval is not None
             ]
     results = [_result(model, line) for model, own in lines.items() for line in own]
     return TextContent(

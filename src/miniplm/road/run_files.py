@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from miniplm.data.splits import CANDIDATES
-from miniplm.recipe import Recipe
+from miniplm.recipe import Recipe, ScorerConfig
 from miniplm.recipe_text import recipe_yaml
 from miniplm.report.run_record import RunFiles
 
@@ -30,7 +30,10 @@ def _origin(recipe: Recipe, name: str) -> str:
 
 
 def _tokenizer(recipe: Recipe, name: str) -> str:
-    """The tokenizer that a model reads: that of the run, or a retokenization's."""
+    """The tokenizer that a model reads: that of the run, a retokenization's, or its own."""
+    config = recipe.config_of(name)
+    if isinstance(config, ScorerConfig) and config.tokenizer == "own":
+        return f"that of {config.name}"
     student = recipe.students.get(name)
     corpus = next(iter(student.corpora)) if student else CANDIDATES
     return recipe.tokenizer_of(corpus) or ""

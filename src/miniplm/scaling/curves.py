@@ -79,13 +79,13 @@ class LossCurve:
         return self.finished and reached is not None and reached.lr <= SETTLED * end
 
     def flops_at_loss(self, loss: float) -> float | None:
-        """Training FLOPs at which the curve first reaches a loss; None if it never does."""
+        """Training FLOPs at which the curve first reaches a loss, as `compute_at_loss`."""
         return compute_at_loss(
             [point.flops for point in self.points], [point.loss for point in self.points], loss
         )
 
     def tokens_at_loss(self, loss: float) -> float | None:
-        """Tokens at which the curve first reaches a loss; None if it never does."""
+        """Tokens at which the curve first reaches a loss, as `compute_at_loss`."""
         return compute_at_loss(
             [point.num_tokens for point in self.points], [point.loss for point in self.points], loss
         )
@@ -100,17 +100,20 @@ def compute_at_loss(flops: Sequence[float], losses: Sequence[float], target: flo
         target: The loss to reach.
 
     Returns:
-        None where the curve never gets there.
+        None where the curve never gets there, or lies below it from its first point on, so that it
+        got there at some time before.
 
     Example:
         >>> compute_at_loss([0, 10, 20], [5.0, 4.0, 3.0], 3.5)
         15.0
+        >>> compute_at_loss([10, 20], [4.0, 3.0], 4.5) is None
+        True
     """
     for index, loss in enumerate(losses):
         if loss > target:
             continue
         if index == 0:
-            return float(flops[0])
+            return float(flops[0]) if loss == target or flops[0] == 0 else None
         before, above = flops[index - 1], losses[index - 1]
         return before + (flops[index] - before) * (above - target) / (above - loss)
     return None

@@ -58,7 +58,7 @@ def _factor(
     logs = []
     for group in (curves, others):
         amounts = [needed(curve) for curve in group]
-        if any(not amount for amount in amounts):
+        if any(amount is None for amount in amounts):
             return None
         logs.append(np.log(np.array(amounts, dtype=np.float64)))
     ours, theirs = logs

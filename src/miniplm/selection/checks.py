@@ -40,7 +40,7 @@ def row_table_faults(
 
 
 def _mix_faults(selections: Mapping[str, SelectionConfig]) -> list[str]:
-    """Selections that take the mix of one that does not stand above them."""
+    """Selections that take the mix of one that does not stand above them, or that has no mix."""
     faults: list[str] = []
     above: list[str] = []
     for name, selection in selections.items():
@@ -50,5 +50,15 @@ def _mix_faults(selections: Mapping[str, SelectionConfig]) -> list[str]:
                 f"selections.{name}.mix_of: names a selection above it; {there} "
                 f"(given: {selection.mix_of!r})"
             )
+        elif selection.mix_of is not None and not _has_mix(selections[selection.mix_of]):
+            faults.append(
+                f"selections.{name}.mix_of: {selection.mix_of!r} has a schedule or repeats rows: "
+                "its rows are not what is read of each domain; name one without"
+            )
         above.append(name)
     return faults
+
+
+def _has_mix(selection: SelectionConfig) -> bool:
+    """Whether each row that is kept is read as often as any other."""
+    return not selection.schedule and not selection.replacement

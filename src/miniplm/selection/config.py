@@ -190,6 +190,8 @@ def _amount_faults(config: SelectionConfig) -> list[str]:
         faults.append("sampling with replacement takes a ratio, not tokens")
     if config.mix_of is not None and ({"ratio", "tokens", "schedule", "within"} & given):
         faults.append("mix_of: says how much is kept; remove ratio, tokens, schedule and within")
+    if config.mix_of is not None and config.one_per_cluster:
+        faults.append("mix_of: counts all rows of a domain; remove one_per_cluster")
     if config.shares and config.floor:
         faults.append("give shares or a floor, not both")
     if config.tokens is None and config.floor > min(config.ratios):

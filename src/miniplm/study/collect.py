@@ -1,5 +1,6 @@
 """Read what the students of a study came to from the folders of its run."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -53,14 +54,18 @@ def _read(run_dir: Path, member: Member) -> StudentResult:
 
 def _curve(folder: Path, member: Member, apart: frozenset[str], trained: Manifest) -> LossCurve:
     points = [
-        _point(line, apart)
+        point
         for line in read_metrics(folder / METRICS_NAME)
-        if "held_out" in line and line["flops"] > 0
+        if line["flops"] > 0
+        and set(line.get("held_out", ())) - apart
+        and math.isfinite((point := _point(line, apart)).loss)
     ]
     if not points:
         raise ArtefactError(
-            f"{folder / METRICS_NAME}: no line has losses on held-out text by domain, which this "
-            f"version writes. Delete the folder {folder} and run {trained.stage} again."
+            f"{folder / METRICS_NAME}: no line has losses on held-out text of a domain that is not "
+            "set apart. If there are lines with held_out, give a larger "
+            "evaluation.held_out_sequences_while_training, or set fewer domains apart; if there "
+            f"are none, delete the folder {folder} and run {trained.stage} again."
         )
     run = str(folder.parent.parent)
     return LossCurve(member.name, run, tuple(points), trained.facts["num_params"])

@@ -71,6 +71,18 @@ class StudyConfig(Config):
             raise ValueError(f"seeds: each once; given: {self.seeds}")
         return self
 
+    @model_validator(mode="after")
+    def _names_differ(self) -> "StudyConfig":
+        names: dict[str, Member] = {}
+        for member in self._members():
+            other = names.setdefault(member.name, member)
+            if other is not member:
+                raise ValueError(
+                    f"{member.method!r} at {member.size!r} and {other.method!r} at {other.size!r} "
+                    f"would both be called {member.name}; rename a method or a size"
+                )
+        return self
+
     @property
     def baseline(self) -> str:
         """The method that the others are compared with."""

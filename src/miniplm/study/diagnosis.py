@@ -63,15 +63,18 @@ def diagnose(
         ModelError: A student's scores are not finite.
     """
     lead = read_lead(shards_folder, *scores, normalization)
-    gain = None
+    gain, flops = None, 0.0
     if held_apart is not None:
-        gain = _measure_gain(shards_folder, scores, normalization, held_apart, config, folder)
+        flops = _score_gain(shards_folder, held_apart, config, folder)
+        folders = (folder / SHORTER, folder / LONGER)
+        gain = correlate(read_sampled(shards_folder, scores, folders, normalization))
     for sentence in (sentences := lead_sentences(lead, gain, normalization)):
         logger.info("%s", sentence)
     for line in lead_table(lead, gain):
         logger.info("%s", line)
     return Outcome(
         counts={"sequences": sum(line.num_rows for line in lead.domains)},
+        flops=flops,
         facts={
             "normalization": normalization,
             "domains": [{**asdict(line), "ahead": line.ahead} for line in lead.domains],
@@ -82,20 +85,14 @@ def diagnose(
     )
 
 
-def _measure_gain(
-    shards_folder: Path,
-    scores: tuple[Path, Path],
-    normalization: Normalization,
-    held_apart: HeldApart,
-    config: ScoringConfig,
-    folder: Path,
-) -> GainCorrelation:
+def _score_gain(
+    shards_folder: Path, held_apart: HeldApart, config: ScoringConfig, folder: Path
+) -> float:
     shards = open_shards(shards_folder)
     choice = sample_choice(shards, held_apart.num_rows, held_apart.seed)
     scorers = {name: held_apart.load(name) for name in (SHORTER, LONGER)}
-    score_gain(scorers, shards_folder, choice, held_apart.token_num_bytes(), config, folder)
-    folders = (folder / SHORTER, folder / LONGER)
-    return correlate(read_sampled(shards_folder, scores, folders, normalization))
+    num_bytes_V = held_apart.token_num_bytes()
+    return score_gain(scorers, shards_folder, choice, num_bytes_V, config, folder)
 
 
 def lead_sentences(

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from miniplm.data.parquet import ColumnFile
 from miniplm.data.shards import Shard, open_shards
 from miniplm.scoring.agreement import spearman
 from miniplm.scoring.config import ScoringConfig
@@ -79,19 +80,25 @@ def score_gain(
     token_num_bytes_V: NDArray[np.int64],
     config: ScoringConfig,
     folder: Path,
-) -> None:
+) -> float:
     """Score the sampled candidates with each model, in `folder/<its name here>`.
 
     Scores that are there already are kept.
+
+    Returns:
+        FLOPs of all scores.
 
     Raises:
         ModelError: A model does not fit the shards, or a score is not finite.
         ArtefactError: A shard is damaged.
     """
-    shards = open_shards(shards_folder)
+    shards, flops = open_shards(shards_folder), 0.0
     for name, scorer in scorers.items():
         work = ShardScorer(scorer, shards, token_num_bytes_V, config, choice.share)
         score_sample(work, shards, choice, folder / name)
+        tables = [ColumnFile(folder / name / f"{shard.prefix.name}.parquet") for shard in shards]
+        flops += work.flops_per_token * sum(table.origin["positions"] for table in tables)
+    return flops
 
 
 def read_sampled(

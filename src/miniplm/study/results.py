@@ -63,7 +63,8 @@ class Comparison:
         domains_better: Domains in which it is better, of those that are averaged over.
         num_domains: How many these are.
         compute_saved: How many times less training compute it needed to the worse of both final
-            losses, read off the curves; below 1 it needed more. None where that cannot be read.
+            losses, read off the curves; below 1 it needed more. None where a curve lies below that
+            loss from its first evaluation on.
         is_cautious: Whether the one that got there first had not let its learning rate fall, which
             understates it.
         ahead_from: Share of its compute from which on its curve stays below the baseline's: 0 from
@@ -120,12 +121,12 @@ def compute_saved(student: LossCurve, baseline: LossCurve) -> tuple[float | None
     """The baseline's training compute over the student's, to the worse of both final losses.
 
     Returns:
-        The ratio, None where a curve never gets there, and whether it is cautious: the one that
-        got there first had not let its learning rate fall.
+        The ratio, None where a curve lies below that loss from its first point on, and whether it
+        is cautious: the one that got there first had not let its learning rate fall.
     """
     loss = max(student.points[-1].loss, baseline.points[-1].loss)
     ours, theirs = student.flops_at_loss(loss), baseline.flops_at_loss(loss)
-    if not ours or not theirs:
+    if ours is None or theirs is None:
         return None, False
     first = student if ours < theirs else baseline
     return theirs / ours, not first.is_settled_at(loss)
@@ -157,7 +158,7 @@ def _loss_at(curve: LossCurve, flops: float) -> float | None:
     """A curve's loss at some compute, by linear interpolation; None outside of it."""
     points = curve.points
     # the last evaluations of two runs of equal budgets differ by less than a step
-    if points[-1].flops < flops <= points[-1].flops * (1 + EQUAL_COMPUTE):
+    if points[-1].flops <= flops <= points[-1].flops * (1 + EQUAL_COMPUTE):
         return points[-1].loss
     for before, after in itertools.pairwise(points):
         if before.flops <= flops <= after.flops:

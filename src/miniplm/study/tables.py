@@ -119,7 +119,7 @@ def _summary_cells(line: MethodSummary, *, apart: bool) -> list[str]:
         cells += [
             f"{line.difference.mean:+.4f}",
             _interval(line.difference.interval),
-            _interval((line.paired.low, line.paired.high) if line.paired else None),
+            _interval(line.paired.interval if line.paired else None),
             f"{line.seeds_better} of {len(line.difference.values)}",
             f"{line.domains_better:.2g} of {line.num_domains}",
             _saved(line.compute_saved),
