@@ -391,7 +391,7 @@ def test_the_headline_is_the_table_s(chromium, tmp_path):
     path.write_text(render_page(report(differences={wide: found})), encoding="utf-8")
     with visit(chromium, path) as seen:
         drawn = estimates(seen, "svg.headline")
-        assert seen.page.locator("svg.headline .whisker").count() == 1
+        assert seen.page.locator(".on-wide svg.headline .whisker").count() == 1
         assert "95 % interval over documents −0.1100 to −0.0700" in seen.texts("dl.headline")[0]
     rows = {row.domain: row.bits_per_byte for row in report().held_out}
     average = rows["average of domains"]
@@ -400,6 +400,21 @@ def test_the_headline_is_the_table_s(chromium, tmp_path):
         for name in average
         if name not in ("plain", "teacher", "reference")
     }
+
+
+def test_a_phone_has_the_headline_without_scrolling(chromium, tmp_path):
+    path = tmp_path / "index.html"
+    path.write_text(render_page(report()), encoding="utf-8")
+    with visit(chromium, path, width=PHONE, height=800) as seen:
+        narrow = seen.page.locator(".on-narrow svg.headline")
+        assert narrow.is_visible()
+        assert not seen.page.locator(".on-wide svg.headline").is_visible()
+        box = narrow.bounding_box()
+        assert box["x"] >= 0
+        assert box["x"] + box["width"] <= PHONE
+        assert estimates(seen, ".on-narrow svg.headline")
+    with visit(chromium, path) as seen:
+        assert not seen.page.locator(".on-narrow").is_visible()
 
 
 # ---- themes, paper, and no script ----------------------------------------------------------------

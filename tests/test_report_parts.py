@@ -19,6 +19,7 @@ from miniplm.report.scaling_rows import read_scaling
 from miniplm.report.seed_means import seed_means
 from miniplm.report.setup import setup_sentences
 from miniplm.report.study_content import StudyContent, StudyRow
+from miniplm.report.task_content import TaskContent, TaskDifference, TaskResult
 
 
 @pytest.mark.parametrize(
@@ -289,6 +290,38 @@ def test_curves_of_a_study_are_means_over_its_seeds():
     assert styles["plain, m"].colour == "c0"
     assert styles["plain, m"] != styles["plain, s"]
     assert seed_means(report()) == (report(), {})
+
+
+def test_held_out_text_and_tasks_of_a_study_are_means_over_its_seeds():
+    names = ["plain-s-s1", "plain-s-s2", "ours-s-s1", "ours-s-s2", "alone"]
+    losses = dict(zip(names, [3.0, 3.4, 2.0, 2.4, 5.0], strict=True))
+    held_out = [
+        replace(row, loss=losses, bits_per_byte={name: loss / 2 for name, loss in losses.items()})
+        for row in report().held_out
+    ]
+    results = [
+        TaskResult("piqa", name, "acc", 0.5 + place / 10, 0.02 * (1 + place % 2), 0.5, 100)
+        for place, name in enumerate(names)
+    ]
+    rows = [StudyRow(method, "s", 2.5, 0.1, {1: 2.4, 2: 2.6}) for method in ("plain", "ours")]
+    made = replace(
+        report(), held_out=held_out, held_out_models=names, study=StudyContent("b", "plain", rows),
+        tasks=TaskContent(results, differences=[TaskDifference("piqa", *names[:2], 0, -1, 1)]),
+        tokenizers=dict.fromkeys(names, "one"),
+    )  # fmt: skip
+    drawn, styles = seed_means(made)
+    assert drawn.held_out_models == ["alone", "plain, s", "ours, s"]
+    table = tables.held_out_table(drawn, styles, "loss")
+    assert [cell.value for cell in table.lines[0].cells] == pytest.approx([5.0, 3.2, 2.2])
+    assert [c.difference and c.difference.text for c in table.lines[0].cells] == [
+        None, None, "−1.000",
+    ]  # fmt: skip
+    found = {each.model: (each.value, each.standard_error) for each in drawn.tasks.results}
+    assert found == {
+        "alone": (0.9, 0.02), "plain, s": pytest.approx((0.55, 0.03)),
+        "ours, s": pytest.approx((0.75, 0.03)),
+    }  # fmt: skip
+    assert drawn.tasks.differences == []
 
 
 @pytest.mark.parametrize(("speed", "said"), [(2.0, "2.00"), (0.5, "0.50")])

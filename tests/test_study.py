@@ -16,6 +16,7 @@ from tests.conftest import tiny_recipe
 
 from miniplm.cli import main
 from miniplm.errors import ArtefactError, ConfigError
+from miniplm.evaluation.documents import Documents
 from miniplm.planning.gathered import gather_seeds
 from miniplm.planning.plan import StepPlan
 from miniplm.recipe import load_recipe, make_recipe, override_recipe
@@ -208,6 +209,22 @@ def result(method, seed, losses, size="small", by_domain=None, scale=1.0):
         apart=frozenset({"noise"}),
         curve=curve(losses, scale=scale),
     )
+
+
+def test_documents_too_unlike_to_compare_leave_out_an_interval(caplog):
+    def measured(method, num_bytes):
+        table = pl.DataFrame(
+            {"domain": ["books"] * 9, "document": [str(n) for n in range(9)],
+             "log_prob": [-9.0] * 9, "num_tokens": [5] * 9, "num_bytes": [num_bytes] * 9}
+        )  # fmt: skip
+        return replace(result(method, 1, [3.0, 2.0]), documents=Documents(table))
+
+    results = [measured("plain", 14), measured("short", 9), measured("like", 14)]
+    (_, short, like) = summarise(results, compare(results, "plain"))
+    assert short.paired is None
+    assert short.difference is not None
+    assert like.paired is not None
+    assert "no interval over documents for short" in caplog.text
 
 
 def test_compute_saved_is_read_at_the_worse_final_loss():

@@ -13,6 +13,8 @@ from miniplm.report.scales import tick_labels
 from miniplm.report.svg import Element, Frame
 
 _LANE, _GAP = 11.0, 14.0
+_CHARACTER = 7.0
+"""Width of a character of a name, in user units."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class DotRow:
 
 def dot_plot(
     rows: Sequence[DotRow], x: Scale, description: str, *, zero: bool = False, kind: str = "",
-    left: float = 190,
+    left: float = 190, width: float = WIDTH,
 ) -> Markup:  # fmt: skip
     """Draw the rows from top to bottom.
 
@@ -55,10 +57,11 @@ def dot_plot(
         zero: Whether the level of zero is drawn as a line of its own.
         kind: Further classes of the drawing.
         left: Room for the names of the rows, in user units.
+        width: Of the drawing, in user units; on a phone narrower than `WIDTH`.
     """
     heights = [max(24.0, _LANE * len(row.lanes) + _GAP) for row in rows]
     room = 20 + 7.4 * max((len(row.note) for row in rows), default=0)
-    frame = Frame(x.axis, x.axis, WIDTH, sum(heights) + 46, left=left, right=room, top=4)
+    frame = Frame(x.axis, x.axis, width, sum(heights) + 46, left=left, right=room, top=4)
     parts = _axis(frame, x)
     if zero:
         level = frame.px(0)
@@ -67,14 +70,13 @@ def dot_plot(
     for row, height in zip(rows, heights, strict=True):
         parts.append(_row(frame, row, top, height))
         top += height
-    return svg.document(
-        WIDTH, frame.height, parts, f"chart wide dot-plot {kind}".strip(), description, frame
-    )
+    classes = f"chart {'wide' if width >= WIDTH else 'half'} dot-plot {kind}".strip()
+    return svg.document(width, frame.height, parts, classes, description, frame)
 
 
 def _axis(frame: Frame, x: Scale) -> list[Element]:
     floor = frame.height - frame.bottom
-    ticks = frame.x.ticks(8)
+    ticks = frame.x.ticks(8 if frame.width >= WIDTH else 3)
     parts = []
     for tick, label in zip(ticks, tick_labels(ticks, x.factor, log=frame.x.log), strict=True):
         parts.append(svg.line(frame.px(tick), frame.top, frame.px(tick), floor, "grid"))
@@ -86,9 +88,8 @@ def _axis(frame: Frame, x: Scale) -> list[Element]:
 
 def _row(frame: Frame, row: DotRow, top: float, height: float) -> Element:
     middle = top + height / 2
-    name = svg.text(
-        frame.left - 12, middle + 4, formats.shorten(row.label, 26), "end", "name"
-    )  # fmt: skip
+    label = formats.shorten(row.label, int((frame.left - 8) / _CHARACTER))
+    name = svg.text(frame.left - 12, middle + 4, label, "end", "name")
     name.append(svg.title(row.label))
     right = frame.width - frame.right
     parts = [name, svg.line(frame.left, top + height, right, top + height, "grid")]

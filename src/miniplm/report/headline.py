@@ -10,6 +10,7 @@ from markupsafe import Markup
 from miniplm.evaluation.averages import AVERAGE, OVERALL
 from miniplm.evaluation.difference import Difference
 from miniplm.report import formats
+from miniplm.report.charts import HALF_WIDTH
 from miniplm.report.content import ReportContent
 from miniplm.report.dot_plot import Dot, DotRow, dot_plot
 from miniplm.report.line_chart import Scale
@@ -23,6 +24,8 @@ _BEYOND = 0.03
 """Share of the domains at either end that need no room: one that differs by far is drawn at the
 edge, or all others would be one spot."""
 _DOMAIN = Style("quiet-dot", "circle")
+_LEFT = 100.0
+"""Room for names on a phone."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,11 @@ class Figure:
 
 @dataclass(frozen=True)
 class Headline:
-    """Numbers and the drawing; None where there is nothing to compare."""
+    """Numbers and the drawing, and that for a phone; None where there is nothing to compare."""
 
     figures: list[Figure]
     drawing: Markup | None
+    narrow: Markup | None = None
 
 
 def headline(content: ReportContent) -> Headline:
@@ -47,7 +51,8 @@ def headline(content: ReportContent) -> Headline:
     if content.study is not None:
         return Headline(_of_study(content.study), None)
     found = (_best(content), _equal_loss(content), _break_even(content))
-    return Headline([figure for figure in found if figure], _drawing(content))
+    figures = [figure for figure in found if figure]
+    return Headline(figures, _drawing(content), _drawing(content, width=HALF_WIDTH, left=_LEFT))
 
 
 def _of_study(study: StudyContent) -> list[Figure]:
@@ -109,7 +114,7 @@ def _rows_with(rows: Sequence[HeldOutRow], name: str, base: str) -> list[HeldOut
     return [row for row in rows if {name, base} <= set(row.bits_per_byte) and not row.set_apart]
 
 
-def _drawing(content: ReportContent) -> Markup | None:
+def _drawing(content: ReportContent, **size: float) -> Markup | None:
     gaps = _differences(content)
     if not gaps:
         return None
@@ -133,7 +138,7 @@ def _drawing(content: ReportContent) -> Markup | None:
         "left of zero is better",
     )
     description = f"Bits per byte of each student less those of {content.baseline_words}, by domain"
-    return dot_plot(rows, x, description, zero=True, kind="headline")
+    return dot_plot(rows, x, description, zero=True, kind="headline", **size)
 
 
 def _dot(name: str, domain: str, gap: float, difference: Difference | None) -> Dot:
@@ -181,7 +186,8 @@ def _equal_loss(content: ReportContent) -> Figure | None:
         f"{formats.fixed(ratios[best], 2)} times",
         f"{best.student}{_of_many(len(ratios))}, against {best.baseline} at "
         f"{formats.fixed(best.loss)} {best.unit} of held-out text"
-        + ("" if ratios[best] >= 1 else "; below 1 it needed more"),
+        + ("" if ratios[best] >= 1 else "; below 1 it needed more")
+        + "; with one seed, part of it may be chance",
     )
 
 

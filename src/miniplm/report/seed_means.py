@@ -1,24 +1,28 @@
-"""Curves of a study as one draws them: for each method and size the mean over the seeds."""
+"""A study as one draws it: for each method and size the mean over the seeds."""
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from miniplm.report.content import ReportContent
-from miniplm.report.model_content import CurvePoint, TrainingCurves
+from miniplm.report.model_content import CurvePoint, HeldOutRow, TrainingCurves
 from miniplm.report.palette import COLOURS, Style, style
 from miniplm.report.study_content import StudyContent, StudyRow
+from miniplm.report.task_content import TaskContent, TaskResult
 
 
 def seed_means(content: ReportContent) -> tuple[ReportContent, dict[str, Style]]:
-    """The report with curves of methods and sizes in the place of the study's students.
+    """The report with methods and sizes in the place of the study's students.
+
+    That is so for curves, held-out text and tasks. A task's standard error is the mean of the
+    seeds', which were all asked the same items; means have no differences of tasks.
 
     Args:
         content: The report; without a study it is returned as it is.
 
     Returns:
-        The report, in which curves are compared with that of the baseline of their size, and how
-        they are drawn: a method has one colour, a size one shape.
+        The report, in which each is compared with the baseline of its size, and how they are drawn:
+        a method has one colour, a size one shape.
     """
     study = content.study
     if study is None:
@@ -32,7 +36,24 @@ def seed_means(content: ReportContent) -> tuple[ReportContent, dict[str, Style]]
     members = {name for row in study.rows for name in _members(row)}
     others = [curve for curve in content.curves if curve.model not in members]
     baselines = {_name(row): f"{study.baseline}, {row.size}" for row in study.rows}
-    drawn = replace(content, curves=[*others, *means.values()], baselines=baselines)
+    seeds = {_name(row): list(_members(row)) for row in study.rows}
+    single = [name for name in content.held_out_models if name not in members]
+    drawn = replace(
+        content,
+        curves=[*others, *means.values()],
+        baselines=baselines,
+        held_out=[_mean_row(row, seeds) for row in content.held_out],
+        held_out_models=[*single, *seeds],
+        tasks=_mean_tasks(content.tasks, seeds) if content.tasks else None,
+        tokenizers={
+            **content.tokenizers,
+            **{
+                name: content.tokenizers[own[0]]
+                for name, own in seeds.items()
+                if own[0] in content.tokenizers
+            },
+        },
+    )
     return drawn, _styles(study)
 
 
@@ -59,6 +80,53 @@ def _mean_point(points: Sequence[CurvePoint]) -> CurvePoint:
         num_tokens=round(statistics.fmean(point.num_tokens for point in points)),
         flops=statistics.fmean(point.flops for point in points),
         loss=statistics.fmean(point.loss for point in points),
+    )
+
+
+def _mean_row(row: HeldOutRow, seeds: Mapping[str, Sequence[str]]) -> HeldOutRow:
+    return replace(
+        row,
+        loss=_with_means(row.loss, seeds),
+        bits_per_byte=_with_means(row.bits_per_byte, seeds),
+    )
+
+
+def _with_means(
+    values: Mapping[str, float], seeds: Mapping[str, Sequence[str]]
+) -> dict[str, float]:
+    """Figures of models, and of methods and sizes all of whose seeds have one."""
+    return {
+        **values,
+        **{
+            name: statistics.fmean(values[each] for each in own)
+            for name, own in seeds.items()
+            if all(each in values for each in own)
+        },
+    }
+
+
+def _mean_tasks(tasks: TaskContent, seeds: Mapping[str, Sequence[str]]) -> TaskContent:
+    members = {each for own in seeds.values() for each in own}
+    single = [result for result in tasks.results if result.model not in members]
+    by_place = {(result.model, result.task): result for result in tasks.results}
+    means = [
+        _mean_result(name, found)
+        for name, own in seeds.items()
+        for task in dict.fromkeys(result.task for result in tasks.results)
+        if len(found := [by_place[each, task] for each in own if (each, task) in by_place])
+        == len(own)
+    ]
+    differences = [each for each in tasks.differences if each.model not in members]
+    return replace(tasks, results=[*single, *means], differences=differences)
+
+
+def _mean_result(name: str, results: Sequence[TaskResult]) -> TaskResult:
+    errors = [each.standard_error for each in results if each.standard_error is not None]
+    return replace(
+        results[0],
+        model=name,
+        value=statistics.fmean(each.value for each in results),
+        standard_error=statistics.fmean(errors) if errors else None,
     )
 
 
