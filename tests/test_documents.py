@@ -258,7 +258,7 @@ def test_the_message_over_the_limit_names_places_reasons_counts_and_what_to_do(t
         "corpus: 4 of all 100 documents are bad (4.00%); the limit is 3.90%",
         f"  - 3 x not valid JSON, first at {path}:97, {path}:98, {path}:99",
         f"  - 1 x text is not a string, first at {path}:100",
-        "Fix the files, or raise corpus.max_bad_share to go on without these documents.",
+        "Fix the files, or, in a recipe, raise corpus.max_bad_share to go on without them.",
     ]
 
 

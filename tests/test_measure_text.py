@@ -86,6 +86,21 @@ def test_what_was_measured_is_not_measured_again(folders, text_file, tmp_path):
     assert any((tmp_path / "out/superseded").iterdir())
 
 
+def test_the_text_may_be_in_another_field(folders, text_file, tmp_path):
+    rows = [json.loads(line) for line in text_file.read_text().splitlines()]
+    renamed = [{"content": row.pop("text"), **row} for row in rows]
+    other = tmp_path / "other.jsonl"
+    other.write_text("".join(json.dumps(row) + "\n" for row in renamed))
+    found = []
+    for path, field in ((text_file, "text"), (other, "content")):
+        out = tmp_path / field
+        words = ["--text", path, "--text-field", field, "--domain-field", "kind", "--out", out]
+        result = measure(folders[0], *words)
+        assert result.exit_code == 0, result.output
+        found.append(json.loads((out / "results.json").read_text()))
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

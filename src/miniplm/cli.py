@@ -450,6 +450,12 @@ def scaling(run_dirs: tuple[Path, ...], points: str, skip: float, **question: An
     "may be given again.",
 )
 @click.option(
+    "--text-field",
+    default="text",
+    show_default=True,
+    help="Of JSON lines and Parquet: the field with the text.",
+)
+@click.option(
     "--domain-field", help="Of JSON lines: the field that names the domain (default: by file)."
 )
 @click.option("--window", type=click.IntRange(min=2), help="Tokens that a model sees of a text.")
@@ -480,6 +486,7 @@ def measure(
     num_fewshot: int,
     limit: int | None,
     texts: tuple[str, ...],
+    text_field: str,
     domain_field: str | None,
     window: int | None,
     stride: int | None,
@@ -502,7 +509,8 @@ def measure(
         raise click.UsageError("say what to measure, such as --tasks all or --text FILE")
     named = measured_models(models)
     config = tasks and tasks_config(tasks, tasks_dir, num_fewshot, limit, dtype)
-    question = texts and text_question(texts, domain_field, dtype, window, stride, set_apart)
+    fields = {"text_field": text_field, "domain_field": domain_field}
+    question = texts and text_question(texts, fields, dtype, window, stride, set_apart)
     with locked(out, "--out"):
         if config:
             asked = measure_tasks(named, config, out)

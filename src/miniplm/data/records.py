@@ -94,7 +94,7 @@ class DocumentTally:
             f"corpus: {self.num_dropped:,} of {'all' if finished else 'the first'} {num_seen:,} "
             f"documents are bad ({self.num_dropped / num_seen:.2%}); "
             f"the limit is {max_bad_share:.2%}\n{reasons}\n"
-            f"Fix the files, or raise corpus.max_bad_share to go on without these documents."
+            f"Fix the files, or, in a recipe, raise corpus.max_bad_share to go on without them."
         )
 
 

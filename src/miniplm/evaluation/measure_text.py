@@ -49,7 +49,7 @@ class TextQuestion:
 
 def text_question(
     paths: Sequence[str],
-    domain_field: str | None,
+    fields: Mapping[str, str | None],
     dtype: Dtype,
     window: int | None,
     stride: int | None,
@@ -59,7 +59,8 @@ def text_question(
 
     Args:
         paths: Files, folders or globs.
-        domain_field: Field of JSON lines that names the domain; domains are files without it.
+        fields: Of JSON lines: `text_field`, and `domain_field`, which names the domain; without it
+            each file is one.
         dtype: As in the question, and so are the others.
         window: Tokens of a window.
         stride: From one window to the next.
@@ -68,7 +69,9 @@ def text_question(
     Raises:
         ConfigError: A value is wrong, or there is no such file.
     """
-    named = {"domain_from": "field", "domain_field": domain_field} if domain_field else {}
+    named = {name: field for name, field in fields.items() if field}
+    if "domain_field" in named:
+        named["domain_from"] = "field"
     content = {"source": "files", "paths": list(paths), **named}
     text = validate(CorpusConfig, content, "measure")
     corpus_fingerprint(text)
