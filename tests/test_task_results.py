@@ -70,8 +70,8 @@ def write_answers(folder, task, acc, *, hashes=None):
 
 def test_differences_are_over_the_same_items(tmp_path):
     one, other = tmp_path / "a", tmp_path / "b"
-    write_answers(one, "arc_easy", [1.0, 0.0, 1.0, 0.0])
-    write_answers(other, "arc_easy", [1.0, 1.0, 1.0, 1.0])
+    write_answers(one, "arc_easy", [1.0, 0.0] * 3)
+    write_answers(other, "arc_easy", [1.0] * 6)
     for folder in (one, other):
         write_answers(folder, "piqa", [1.0, 0.0, 1.0])
     results = some_results(some_result("arc_easy", 0.5, 0.1), some_result("piqa", 0.5, 0.1))
@@ -79,9 +79,9 @@ def test_differences_are_over_the_same_items(tmp_path):
     folders = {"runs/a/model": one, "runs/b/model": other}
     heading, arc, piqa, average = difference_lines(found, folders)
     assert heading == ["task", "b"]
-    assert arc == ["arc_easy", "+50.0 [+0.0, +100.0]"]
-    assert piqa == ["piqa", "+0.0 [+0.0, +0.0]"]
-    assert average == ["average of 2", "+25.0 [+0.0, +50.0]"]
+    assert arc == ["arc_easy", "+50.0 [+16.7, +83.3]"]
+    assert piqa == ["piqa", "+0.0"]  # too few items for an interval
+    assert average == ["average of 2", "+25.0 [+8.3, +41.7]"]
     write_answers(other, "piqa", [1.0, 0.0, 1.0], hashes="abx")
     with pytest.raises(ArtefactError, match="were asked other items of piqa"):
         difference_lines(found, folders)
