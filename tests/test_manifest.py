@@ -9,7 +9,6 @@ from miniplm.manifest import (
     atomic_path,
     changed_fields,
     fingerprint,
-    fingerprint_files,
     is_complete,
     read_manifest,
     require_manifest,
@@ -176,16 +175,6 @@ def test_fingerprints_depend_on_config_inputs_and_kind_but_not_on_order_or_insta
     assert StageSpec("train/teacher", SPEC.config, SPEC.inputs).fingerprint != base
     assert StageSpec("score/teacher", {"dtype": "x"}, SPEC.inputs).fingerprint != base
     assert StageSpec("score/teacher", SPEC.config, {"shards": "abd"}).fingerprint != base
-
-
-def test_files_are_fingerprinted_by_name_size_and_time(tmp_path):
-    path = tmp_path / "a"
-    path.write_text("one")
-    before = fingerprint_files([path])
-    path.write_text("three")
-    assert fingerprint_files([path]) != before
-    with pytest.raises(ArtefactError, match="cannot be read"):
-        fingerprint_files([tmp_path / "missing"])
 
 
 def test_a_damaged_manifest_says_what_to_do(tmp_path):

@@ -103,22 +103,6 @@ def fingerprint(content: object) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:32]
 
 
-def fingerprint_files(paths: list[Path]) -> str:
-    """Fingerprint of files by name, size and time of change; contents are not read.
-
-    Raises:
-        ArtefactError: A file does not exist.
-    """
-    entries = []
-    for path in paths:
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise ArtefactError(f"{path}: cannot be read ({error.strerror})") from error
-        entries.append([path.name, status.st_size, status.st_mtime_ns])
-    return fingerprint(entries)
-
-
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Write a file so that it is there whole or not at all, a power cut included."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")

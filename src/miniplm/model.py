@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 
 from miniplm.config import Config
 from miniplm.errors import ModelError, reason_of
-from miniplm.manifest import fingerprint_files
+from miniplm.known_files import fingerprint_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -71,10 +71,12 @@ def run(
     team = Team()
     try:
         if not team.is_main:
-            return [_help(step, team) for step in steps]
-        with locked(road.run_dir, "run_dir"):
+            with road.known.in_use():
+                return [_help(step, team) for step in steps]
+        with locked(road.run_dir, "run_dir"), road.known.in_use():
             _check_ready(steps)
             write_atomically(road.run_dir / RECIPE_NAME, recipe_yaml(recipe))
+            road.known.save()
             return list(_walk(steps, road, team, at_once))
     finally:
         team.part()
@@ -91,9 +93,10 @@ def finish_student(run_dir: Path, student: str) -> None:
         MiniPLMError: Whatever a stage raises.
     """
     road, team = Road(load_recipe(run_dir / RECIPE_NAME)), Team()
-    for step in road.steps:
-        if step.kind in _OF_STUDENTS and step.instance == student:
-            _do(step, road, team)
+    with road.known.in_use():
+        for step in road.steps:
+            if step.kind in _OF_STUDENTS and step.instance == student:
+                _do(step, road, team)
 
 
 def _walk(steps: Sequence[Step], road: Road, team: Team, at_once: int) -> Iterator[Manifest]:
@@ -107,6 +110,7 @@ def _walk(steps: Sequence[Step], road: Road, team: Team, at_once: int) -> Iterat
                 finish_students(road.run_dir, students, at_once)
         manifest = read_manifest(step.folder) if step.name in by_others else None
         yield _settled(step, manifest or _do(step, road, team))
+        road.known.remember()
 
 
 def _is_of_student(step: Step, recipe: Recipe) -> bool:
@@ -208,7 +212,7 @@ def _changed_inputs(step: Step, existing: Manifest) -> str:
         return "this version of miniplm makes it otherwise"
     if step.needs:
         return f"what it reads changed: {names}"
-    return f"files changed: {names} (they count by name, size and time of change)"
+    return f"files changed: {names}"
 
 
 def _dropped(manifest: Manifest) -> str:

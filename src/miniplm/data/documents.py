@@ -22,7 +22,8 @@ from miniplm.data.shard_views import SourceShard
 from miniplm.data.splits import source_of
 from miniplm.data.token_corpus import find_token_shards, source_files
 from miniplm.errors import DocumentError
-from miniplm.manifest import fingerprint, fingerprint_files
+from miniplm.known_files import fingerprint_files
+from miniplm.manifest import fingerprint
 
 __all__ = [
     "CorpusConfig",

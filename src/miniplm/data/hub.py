@@ -15,6 +15,7 @@ from typing import Any
 from miniplm.data.files import listed_files
 from miniplm.data.readers import column_of, missing_column
 from miniplm.errors import DocumentError
+from miniplm.known_files import change_times
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,11 @@ def dataset_listing(place: DatasetPlace) -> object:
     """What a local dataset consists of, as (name, bytes, time of change); None for a hub name."""
     if place.folder is None:
         return None
-    statuses = [(name, path.stat()) for name, path in listed_files(place.folder)]
-    return [[name, status.st_size, status.st_mtime_ns] for name, status in statuses]
+    files = list(listed_files(place.folder))
+    times = change_times([path for _, path in files])
+    return [
+        [name, path.stat().st_size, time] for (name, path), time in zip(files, times, strict=True)
+    ]
 
 
 def dataset_bytes(place: DatasetPlace) -> int:

@@ -22,7 +22,8 @@ from miniplm.data.shard_views import SourceShard, read_facts, write_view
 from miniplm.data.shards import Shard, is_made_from, open_shards, shard_prefixes
 from miniplm.data.tokenizer import TokenTable, load_tokenizer, token_table
 from miniplm.errors import ArtefactError, DocumentError
-from miniplm.manifest import fingerprint, fingerprint_files
+from miniplm.known_files import fingerprint_files
+from miniplm.manifest import fingerprint
 from miniplm.runtime.executors import Executor, threads
 from miniplm.runtime.progress import progress
 

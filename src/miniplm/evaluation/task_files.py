@@ -14,7 +14,7 @@ from typing import Any
 
 from miniplm.errors import DocumentError, reason_of
 from miniplm.evaluation.config import TaskName
-from miniplm.manifest import fingerprint_files
+from miniplm.known_files import fingerprint_files
 
 _ARC = ("question", "choices", "answerKey")
 _FIELDS: Mapping[TaskName, tuple[str, ...]] = {

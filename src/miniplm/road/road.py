@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from miniplm.data.splits import CANDIDATES
 from miniplm.errors import ConfigError
+from miniplm.known_files import KNOWN_NAME, KnownFiles
 from miniplm.manifest import Outcome
 from miniplm.model import Dtype, ModelConfig
 from miniplm.recipe import Recipe, ScorerConfig, StudentConfig
@@ -47,11 +48,22 @@ PAGE_FORMAT = 13
 
 
 class Road:
-    """All steps of a recipe, in an order in which each comes after what it needs."""
+    """All steps of a recipe, in an order in which each comes after what it needs.
+
+    Attributes:
+        recipe: Of the run.
+        run_dir: Its folder.
+        known: The files that it reads.
+    """
 
     def __init__(self, recipe: Recipe) -> None:
         self.recipe = recipe
         self.run_dir = Path(recipe.run_dir).expanduser()
+        self.known = KnownFiles(self.run_dir / KNOWN_NAME)
+        with self.known.in_use():
+            self._lay(recipe)
+
+    def _lay(self, recipe: Recipe) -> None:
         self._steps = Steps(self.run_dir)
         self._tokenized = Tokenized(recipe, self._steps)
         self._candidates = Candidates(recipe, self._steps, self._tokenized)
