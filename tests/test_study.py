@@ -364,9 +364,14 @@ def test_many_comparisons_say_that_some_come_out_by_chance():
         for method in ("plain", "a", "b", "c", "d", "e")
         for seed in (1, 2)
     ]
-    sentences = study_sentences(summarise(results, compare(results, "plain")), "plain")
+    summaries = summarise(results, compare(results, "plain"))
+    sentences = study_sentences(summaries, "plain")
     assert sentences[0] == "At small, a, b, c, d and e cannot be told from plain."
     assert "There are 5 of them at 95 %" in sentences[-1]
+    short = study_sentences(summaries, "plain", each=False)
+    assert short == [sentences[0], sentences[-1]]
+    alone = study_sentences(summaries[:2], "plain", each=False)
+    assert alone[0].startswith("small: a cannot be told from plain")
 
 
 def test_a_plan_shows_seeds_in_one_line(corpus_folder, tmp_path):

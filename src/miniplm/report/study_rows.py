@@ -7,9 +7,12 @@ from miniplm.report.run_record import RunRecord
 from miniplm.report.study_content import LeadContent, LeadRow, StudyContent, StudyRow
 from miniplm.study.config import StudyConfig
 from miniplm.study.summary import MethodSummary
+from miniplm.study.verdict import study_sentences
 from miniplm.study.writer import StudyOutcome, study_outcome
 
 MEASURE = "bits per byte of held-out text, mean over domains"
+_MOST = 4
+"""Methods and sizes that have a sentence each; of more the drawings and the table tell."""
 
 
 def read_study(record: RunRecord) -> StudyContent | None:
@@ -30,11 +33,12 @@ def read_study(record: RunRecord) -> StudyContent | None:
 def _content(
     study: StudyConfig, outcome: StudyOutcome, diagnosis: Mapping[str, Any]
 ) -> StudyContent:
+    compared = [summary for summary in outcome.summaries if summary.difference]
     return StudyContent(
         measure=MEASURE,
         baseline=study.baseline,
         rows=[_row(summary, study) for summary in outcome.summaries],
-        findings=outcome.sentences,
+        findings=study_sentences(outcome.summaries, study.baseline, each=len(compared) <= _MOST),
         lead=_lead(diagnosis),
     )
 

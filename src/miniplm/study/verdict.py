@@ -8,19 +8,23 @@ _MANY = 5
 """Comparisons of which one or another comes out by chance."""
 
 
-def study_sentences(summaries: Sequence[MethodSummary], baseline: str) -> list[str]:
+def study_sentences(
+    summaries: Sequence[MethodSummary], baseline: str, *, each: bool = True
+) -> list[str]:
     """The outcome in a sentence for each size, then that of each method, and what intervals are of.
 
     Args:
         summaries: Of a study, or of as much of it as is finished.
         baseline: The method that the others are compared with.
+        each: Whether every method has a sentence, besides that of its size.
     """
     compared = [line for line in summaries if line.difference is not None]
     if not compared:
         which = f"besides {baseline} " if summaries else ""
         return [f"There is nothing to compare yet: no student {which}is finished."]
     sentences = _overview(compared, baseline) if len(compared) > 1 else []
-    sentences += [_sentence(line, baseline) for line in compared]
+    if each or len(compared) == 1:
+        sentences += [_sentence(line, baseline) for line in compared]
     if unequal := [line for line in compared if not line.at_equal_compute]:
         names = ", ".join(f"{line.method} at {line.size}" for line in unequal)
         sentences.append(f"Not at equal training compute: {names}.")
