@@ -1,6 +1,6 @@
 import pytest
 
-from miniplm.config import parse_overrides, read_yaml
+from miniplm.config import merge_into, parse_overrides, read_yaml
 from miniplm.errors import ConfigError
 from miniplm.presets import PRESETS, preset
 from miniplm.recipe import load_recipe, make_recipe, override_recipe
@@ -104,6 +104,12 @@ def test_overrides():
     with pytest.raises(ConfigError) as caught:
         parse_overrides(["lr", "=3", "a..b=1", "x=[1"])
     assert len(caught.value.faults) == 4
+
+
+def test_an_empty_override_empties():
+    base = {"selections": {"raw": {"ratio": 0.3}}, "training": {"lr": 1e-3}}
+    merge_into(base, {"selections": {}, "training": {"steps": 2}})
+    assert base == {"selections": {}, "training": {"lr": 1e-3, "steps": 2}}
 
 
 def test_an_override_changes_one_place_of_what_an_alias_repeats(tmp_path):

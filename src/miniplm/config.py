@@ -149,9 +149,12 @@ def _nest(parts: Sequence[str], value: object) -> dict[str, Any]:
 
 
 def merge_into(base: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    """Merge `changes` into `base` in place: mappings key by key, anything else replaced."""
+    """Merge `changes` into `base` in place: mappings key by key, anything else replaced.
+
+    An empty mapping empties what it is merged into.
+    """
     for key, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(base.get(key), dict):
+        if isinstance(value, Mapping) and value and isinstance(base.get(key), dict):
             merge_into(base[key], value)
         else:
             base[key] = dict(value) if isinstance(value, Mapping) else value
