@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import json
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -51,7 +52,9 @@ class KnownFiles:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._known = _read(path)
+        self._known: defaultdict[tuple[str, int], list[KnownFile]] = defaultdict(list)
+        for each in _read(path):
+            self._known[each.name, each.size].append(each)
         self._new: dict[Path, os.stat_result] = {}
         self._is_saved = True
 
@@ -91,19 +94,20 @@ class KnownFiles:
             for path, digest in zip(todo, _digests(list(todo)), strict=True):
                 if _is_as_it_was(path, todo[path]):
                     size, time = todo[path].st_size, todo[path].st_mtime_ns
-                    self._known.append(KnownFile(path.name, size, digest, [time]))
+                    known = KnownFile(path.name, size, digest, [time])
+                    self._known[path.name, size].append(known)
                     self._is_saved = False
         self.save()
 
     def save(self) -> None:
         """Write what is remembered, where that has changed."""
         if not self._is_saved:
-            write_json(self._path, {"files": [asdict(each) for each in self._known]})
+            known = [asdict(each) for alike in self._known.values() for each in alike]
+            write_json(self._path, {"files": known})
             self._is_saved = True
 
     def _alike(self, path: Path, status: os.stat_result) -> list[KnownFile]:
-        key = (path.name, status.st_size)
-        return [each for each in self._known if (each.name, each.size) == key]
+        return self._known.get((path.name, status.st_size), [])
 
     def _recorded(self, path: Path, status: os.stat_result) -> KnownFile | None:
         alike = self._alike(path, status)
