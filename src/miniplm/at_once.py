@@ -54,10 +54,11 @@ def finish_students(run_dir: Path, students: Sequence[str], at_once: int) -> Non
                         f"stopped with {len(todo) + len(running)} students to go; "
                         "the same command goes on from there"
                     )
-                for student, (slot, process) in list(running.items()):
-                    if process.poll() is None:
-                        continue
-                    del running[student]
+                ended = [
+                    name for name, (_, process) in running.items() if process.poll() is not None
+                ]
+                for student in ended:
+                    slot, process = running.pop(student)
                     slots.append(slot)
                     _require_success(student, process.returncode)
     finally:
