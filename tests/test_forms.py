@@ -268,11 +268,14 @@ def history(**changed):
         "tokenize": manifest(
             "tokenize",
             config={
-                "corpus": {"source": "files", "paths": ["/home/someone/secret/pile.jsonl"]},
                 "tokenizer": {"name": "Qwen/Qwen1.5-1.8B"},
                 "packing": {"max_length": 64},
             },
-            facts={"vocab_size": 151_646, "eos_id": 151_643},
+            facts={
+                "vocab_size": 151_646,
+                "eos_id": 151_643,
+                "corpus": {"source": "files", "paths": ["/home/someone/secret/pile.jsonl"]},
+            },
         ),
         "select": manifest(
             "select/refined",
@@ -357,8 +360,9 @@ def test_a_card_of_a_baseline_has_no_threshold():
         config={"policy": "random", "normalization": "sum"},
         counts={"sequences": 60, "kept": 30},
     )
-    embedded = history().tokenize.config | {"corpus": {"source": "embedded"}}
-    tokenize = manifest("tokenize", config=embedded, facts=history().tokenize.facts)
+    before = history().tokenize
+    embedded = before.facts | {"corpus": {"source": "embedded"}}
+    tokenize = manifest("tokenize", config=before.config, facts=embedded)
     card = corpus_card("random", "tokens", WRITTEN, history(select=selection, tokenize=tokenize))
     _, body = parts(card)
     assert "`random`" in body

@@ -109,16 +109,18 @@ def test_a_damaged_memory_is_none(files, tmp_path, content):
     )
 
 
-def test_a_run_goes_on_over_copies_of_its_corpus(corpus_folder, tmp_path):
+def test_a_run_goes_on_over_copies_of_its_corpus_elsewhere(corpus_folder, tmp_path):
     def done():
         return {step.name for step in Road(made).steps if step.is_complete}
 
-    shutil.copytree(corpus_folder, tmp_path / "corpus")
-    made = make_recipe(tiny_recipe(tmp_path / "corpus", tmp_path / "run"), "test")
+    shutil.copytree(corpus_folder, tmp_path / "before")
+    made = make_recipe(tiny_recipe(tmp_path / "before", tmp_path / "run"), "test")
     run(made, kinds=["tokenize"])
     run(made, kinds=["train"], only="reference")
-    (tmp_path / "corpus").rename(tmp_path / "before")
-    copied(sorted((tmp_path / "before").iterdir()), tmp_path / "corpus")
+    (tmp_path / "elsewhere").mkdir()
+    copied(sorted((tmp_path / "before").iterdir()), tmp_path / "elsewhere" / "corpus")
+    shutil.rmtree(tmp_path / "before")
+    made = make_recipe(tiny_recipe(tmp_path / "elsewhere" / "corpus", tmp_path / "run"), "test")
     assert done() == {"tokenize", "train/reference"}
     run(made, kinds=["tokenize"])
     assert not (tmp_path / "run/superseded").exists()

@@ -112,6 +112,22 @@ class CorpusConfig(Config):
             raise ValueError(f"dataset is given, but source is {self.source}; set source: datasets")
         return self
 
+    def fingerprinted(self) -> dict[str, Any]:
+        """The fields that results depend on, without the place where the text lies.
+
+        What lies there counts by `corpus_fingerprint`. Token shards are read where they are, by
+        all that is made of them, so that their place counts, too.
+        """
+        fields = super().fingerprinted()
+        if self.source != "tokens":
+            del fields["paths"], fields["dataset"]
+        return fields
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where the text is from, as plain JSON values: for manifests and cards."""
+        return self.model_dump(mode="json", include={"source", "paths", "dataset", "dataset_split"})
+
 
 def read_documents(config: CorpusConfig, tally: DocumentTally) -> Iterator[Document]:
     """Read a corpus document by document; paths are looked up at once, text as it is asked for.

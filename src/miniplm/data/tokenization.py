@@ -77,7 +77,7 @@ def tokenize_corpus(config: TokenizationConfig, folder: Path) -> Outcome:
         for split, spill in spills.items():
             if split not in views:
                 write_split(spill, folder, split, config.seed, config.packing, table)
-    return _outcome(splits, packer, table, tally, encoder)
+    return _outcome(config, splits, packer, table, tally, encoder)
 
 
 def _pack(
@@ -191,6 +191,7 @@ def _view_counts(views: ViewCounts) -> dict[str, int]:
 
 
 def _outcome(
+    config: TokenizationConfig,
     splits: dict[Split, dict[str, int]],
     packer: CorpusPacker,
     table: TokenTable,
@@ -210,5 +211,6 @@ def _outcome(
             "vocab_size": table.vocab_size,
             "eos_id": table.eos_id,
             "encoder": encoder,
+            "corpus": config.corpus.origin,
         },
     )

@@ -56,7 +56,7 @@ def corpus_card(
         written=written,
         materialized=materialized,
         ends=ends or {},
-        source=_source(history.tokenize.config["corpus"]),
+        source=_source(history.tokenize.facts["corpus"]),
         tokenizer=_tokenizer(other.tokenizer, other.info.vocab_size) if other else own_tokenizer,
         max_length=other.info.max_length if other else own_length,
         eos_id=other.info.eos_id if other else history.tokenize.facts["eos_id"],
