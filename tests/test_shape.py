@@ -12,7 +12,7 @@ import miniplm
 SOURCE = Path(miniplm.__file__).parent
 # the road of docs/architecture.md: a place imports from itself and from places before it
 ROAD = (
-    "errors config manifest known_files stage_runner model model_checks model_size "
+    "errors config terminal manifest known_files stage_runner model model_checks model_size "
     "runtime data scoring selection export generation training evaluation scaling study report "
     "recipe presets recipe_text road preflight at_once pipeline study_run publishing corpus_sizes "
     "calibration planning cli __main__"

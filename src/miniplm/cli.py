@@ -8,19 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from miniplm.at_once import COMMAND
 from miniplm.errors import MiniPLMError, StoppedError
 from miniplm.runtime.log import configure_logging
 from miniplm.runtime.signals import stop_with
 from miniplm.runtime.team import rank
+from miniplm.terminal import console, print_lines, short_number
 
 if TYPE_CHECKING:
     from miniplm.export.config import Form
-    from miniplm.model import Dtype
-    from miniplm.planning.plan import Plan, StepPlan
 
 _OVERRIDES = "OVERRIDES change fields of the recipe for this call, such as training.lr=3e-4."
 
@@ -131,13 +128,14 @@ def plan(recipe: Path, overrides: tuple[str, ...]) -> None:
     """
     from miniplm.planning import make_plan
     from miniplm.planning.gathered import gather_seeds
+    from miniplm.planning.printing import print_plan
     from miniplm.preflight import preflight
     from miniplm.recipe import load_recipe
 
     loaded = load_recipe(recipe, overrides)
     preflight(loaded)
     made = make_plan(loaded)
-    _print_plan(made, gather_seeds(made.steps, loaded))
+    print_plan(made, gather_seeds(made.steps, loaded))
 
 
 @main.command()
@@ -261,7 +259,7 @@ def study(
     if outcome is None:  # of several processes, not the first
         return
     if len(outcome.lines) > 1:
-        _print_lines("Students, over the seeds", short_lines(outcome.lines), num_names=2)
+        print_lines("Students, over the seeds", short_lines(outcome.lines), num_names=2)
     for sentence in outcome.sentences:
         click.echo(f"\n{sentence}")
     if not so_far:
@@ -336,9 +334,9 @@ def push(
     parcel = student_parcel(run_dir, name) if is_student else corpus_parcel(run_dir, name, form)
     sizes = parcel.sizes
     for file, size in sizes.items():
-        click.echo(f"{_number(size, 'B') or '0 B':>10}  {file}")
+        click.echo(f"{short_number(size, 'B') or '0 B':>10}  {file}")
     click.echo(
-        f"{parcel.what}: {len(sizes)} files, {_number(sum(sizes.values()), 'B')}, to the "
+        f"{parcel.what}: {len(sizes)} files, {short_number(sum(sizes.values()), 'B')}, to the "
         f"{'private' if private else 'PUBLIC'} {parcel.repo_type} repository {repo}"
     )
     if parcel.warning:
@@ -371,7 +369,7 @@ def inspect_scores(recipe_or_run_dir: Path, **question: Any) -> None:  # noqa: A
     """
     from miniplm.report.inspect_run import Question, inspect_run
 
-    inspect_run(_run_dir(recipe_or_run_dir), Question(**question), _console())
+    inspect_run(_run_dir(recipe_or_run_dir), Question(**question), console())
 
 
 @main.command()
@@ -426,7 +424,7 @@ def scaling(run_dirs: tuple[Path, ...], points: str, skip: float, **question: An
     from miniplm.scaling.series import FitSettings
 
     settings = FitSettings(skip=skip, ends_only=points == "ends")
-    print_scaling(run_dirs, ScalingQuestion(settings=settings, **question), _console())
+    print_scaling(run_dirs, ScalingQuestion(settings=settings, **question), console())
 
 
 @main.command()
@@ -479,51 +477,16 @@ def scaling(run_dirs: tuple[Path, ...], points: str, skip: float, **question: An
     show_default=True,
     help="Folder of the results: results.json, and Parquet files of items and documents.",
 )
-def measure(
-    models: tuple[str, ...],
-    tasks: str | None,
-    tasks_dir: str | None,
-    num_fewshot: int,
-    limit: int | None,
-    texts: tuple[str, ...],
-    text_field: str,
-    domain_field: str | None,
-    window: int | None,
-    stride: int | None,
-    set_apart: tuple[str, ...],
-    dtype: "Dtype",
-    out: Path,
-) -> None:
+def measure(models: tuple[str, ...], out: Path, **question: Any) -> None:  # noqa: ANN401
     """Measure models side by side on tasks, on text, or on both, without a recipe.
 
     MODELS are hub names or folders. The same command again goes on where it was stopped.
     """
-    from miniplm.evaluation.measure import measure_tasks, task_folders, tasks_config
-    from miniplm.evaluation.measure_text import measure_text, text_question
-    from miniplm.evaluation.measured_models import measured_models, short_names
-    from miniplm.evaluation.task_table import difference_lines, task_lines
-    from miniplm.evaluation.text_table import text_lines
-    from miniplm.runtime.lock import locked
+    from miniplm.evaluation.measure_command import MeasureQuestion, print_measured
 
-    if not tasks and not texts:
+    if not question["tasks"] and not question["texts"]:
         raise click.UsageError("say what to measure, such as --tasks all or --text FILE")
-    named = measured_models(models)
-    config = tasks and tasks_config(tasks, tasks_dir, num_fewshot, limit, dtype)
-    fields = {"text_field": text_field, "domain_field": domain_field}
-    question = texts and text_question(texts, fields, dtype, window, stride, set_apart)
-    with locked(out, "--out"):
-        if config:
-            asked = measure_tasks(named, config, out)
-            title = "Tasks: accuracy in per cent, with its standard error"
-            _print_lines(title, task_lines(asked))
-            if len(named) > 1:
-                first = short_names([model.name for model in named])[0]
-                title = f"Points more than {first} on the same items, with 95 % intervals"
-                lines = difference_lines(asked, task_folders(named, out))
-                _print_lines(title, lines, num_names=1)
-        if question:
-            lines = text_lines(measure_text(named, question, out))
-            _print_lines("Text: bits per byte, with 95 % intervals over documents", lines)
+    print_measured(models, MeasureQuestion(**question), out)
     click.echo(f"\nresults: {out / 'results.json'}")
 
 
@@ -533,77 +496,10 @@ def _run_and_show(recipe: Any, at_once: int = 1) -> None:  # noqa: ANN401
     report = run_road(recipe, at_once=at_once)[-1]
     if rank() > 0:
         return
-    _print_lines("Models on held-out text (mean over domains)", report.facts["models"])
+    print_lines("Models on held-out text (mean over domains)", report.facts["models"])
     for sentence in report.facts["verdict"]:
         click.echo(f"\n{sentence}")
     click.echo(f"\nreport: {Path(recipe.run_dir) / 'report' / 'index.html'}")
-
-
-def _print_lines(title: str, lines: Sequence[Sequence[str]], num_names: int = 2) -> None:
-    """A table of cells of text, the headings first; the first columns hold names."""
-    table = Table(title=title, title_justify="left")
-    for place, heading in enumerate(lines[0]):
-        table.add_column(heading, justify="left" if place < num_names else "right")
-    for line in lines[1:]:
-        table.add_row(*line)
-    _console().print(table)
-
-
-def _print_plan(made: "Plan", steps: "Sequence[StepPlan]") -> None:
-    """The plan; `steps` are its steps as they are to be shown."""
-    table = Table(title="Plan", title_justify="left")
-    for heading in ("stage", "state", "tokens", "FLOPs", "on disk", "memory", "time", "note"):
-        numeric = heading not in ("stage", "state", "note")
-        table.add_column(heading, justify="right" if numeric else "left")
-    for step in steps:
-        table.add_row(
-            step.name, step.state, _number(step.num_tokens), _number(step.flops),
-            _number(step.num_bytes, "B"), _number(step.memory, "B"), _hours(step.hours), step.note,
-        )  # fmt: skip
-    todo = [step for step in made.steps if step.state != "complete"]
-    flops = sum(step.flops or 0 for step in todo)
-    hours = sum(step.hours for step in todo)
-    memory = max((step.memory or 0 for step in todo), default=0.0)
-    size = sum(step.num_bytes or 0 for step in todo)
-    table.add_section()
-    table.add_row(
-        "to do", f"{len(todo)} of {len(made.steps)}", "", _number(flops), _number(size, "B"),
-        _number(memory, "B"), _hours(hours), "",
-    )  # fmt: skip
-    _console().print(table)
-    for sentence in made.warnings:
-        click.echo(f"warning: {sentence}")
-    for sentence in made.assumptions:
-        click.echo(f"assumed: {sentence}")
-
-
-def _console() -> Console:
-    """As wide as the terminal; wide enough for every column where there is none."""
-    console = Console()
-    return console if console.is_terminal else Console(width=160)
-
-
-def _hours(hours: float) -> str:
-    if hours >= 1:
-        return f"{hours:,.1f} h"
-    minutes = hours * 60
-    return f"{minutes:.1f} min" if minutes >= 1 else f"{minutes * 60:.0f} s"
-
-
-def _number(value: float | None, unit: str = "") -> str:
-    if value is None or value == 0:
-        return ""
-    for limit, prefix in (
-        (1e18, "E"),
-        (1e15, "P"),
-        (1e12, "T"),
-        (1e9, "G"),
-        (1e6, "M"),
-        (1e3, "k"),
-    ):
-        if value >= limit:
-            return f"{value / limit:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}"
 
 
 if __name__ == "__main__":
