@@ -547,6 +547,16 @@ def test_the_fingerprint_follows_content_names_and_fields_but_not_the_place(tmp_
     assert len({first, *map(corpus_fingerprint, changed)}) == 1 + len(changed)
 
 
+def test_where_text_lies_does_not_count_but_where_token_shards_lie_does():
+    def fields(source, path):
+        return CorpusConfig(source=source, paths=(path,)).fingerprinted()
+
+    assert fields("files", "here") == fields("files", "there")
+    assert fields("tokens", "here") != fields("tokens", "there")
+    assert dataset("a/b").fingerprinted() == dataset("a/c").fingerprinted()
+    assert dataset("a/b").origin["dataset"] == "a/b"
+
+
 def test_the_fingerprint_of_a_dataset_follows_its_revision_or_its_files(tmp_path):
     hub = [dataset("a/b"), dataset("a/c"), dataset("a/b", dataset_revision="v1")]
     assert len(set(map(corpus_fingerprint, hub))) == 3

@@ -115,7 +115,8 @@ def test_a_run_goes_on_over_copies_of_its_corpus_elsewhere(corpus_folder, tmp_pa
 
     shutil.copytree(corpus_folder, tmp_path / "before")
     made = make_recipe(tiny_recipe(tmp_path / "before", tmp_path / "run"), "test")
-    run(made, kinds=["tokenize"])
+    (tokenized,) = run(made, kinds=["tokenize"])
+    assert tokenized.facts["corpus"]["paths"] == [str(tmp_path / "before")]
     run(made, kinds=["train"], only="reference")
     (tmp_path / "elsewhere").mkdir()
     copied(sorted((tmp_path / "before").iterdir()), tmp_path / "elsewhere" / "corpus")

@@ -143,7 +143,7 @@ def test_why_a_step_is_done_again_is_said(corpus_folder, tmp_path, caplog):
     table.write_text(table.read_text().replace("1", "2"))
     caplog.set_level("INFO", "miniplm")
     walk()
-    assert "tokenize             again, since files changed: corpus" in caplog.text
+    assert "tokenize             again, since what it reads changed: corpus" in caplog.text
     assert "train/reference      again, since what it reads changed: tokenize" in caplog.text
 
 

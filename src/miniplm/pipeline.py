@@ -8,7 +8,14 @@ from pathlib import Path
 
 from miniplm.at_once import finish_students
 from miniplm.errors import ArtefactError, ConfigError, StageNotReadyError
-from miniplm.manifest import Manifest, Outcome, changed_fields, read_manifest, write_atomically
+from miniplm.manifest import (
+    Manifest,
+    Outcome,
+    StageSpec,
+    changed_fields,
+    read_manifest,
+    write_atomically,
+)
 from miniplm.preflight import preflight
 from miniplm.recipe import Recipe, load_recipe
 from miniplm.recipe_text import recipe_yaml
@@ -201,18 +208,16 @@ def _say_why(step: Step) -> None:
         logger.info("%-20s started", step.name)
         return
     changes = changed_fields(existing.config, step.spec.config)
-    reason = "; ".join(changes[:4]) or _changed_inputs(step, existing)
+    reason = "; ".join(changes[:4]) or _changed_inputs(step.spec, existing)
     logger.info("%-20s again, since %s", step.name, reason)
 
 
-def _changed_inputs(step: Step, existing: Manifest) -> str:
-    before, after = existing.inputs, step.spec.inputs
+def _changed_inputs(spec: StageSpec, existing: Manifest) -> str:
+    before, after = existing.inputs, spec.inputs
     names = ", ".join(name for name in {**before, **after} if before.get(name) != after.get(name))
     if not names:
         return "this version of miniplm makes it otherwise"
-    if step.needs:
-        return f"what it reads changed: {names}"
-    return f"files changed: {names}"
+    return f"what it reads changed: {names}"
 
 
 def _dropped(manifest: Manifest) -> str:

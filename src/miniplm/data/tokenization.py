@@ -212,5 +212,6 @@ def _outcome(
             "eos_id": table.eos_id,
             "encoder": encoder,
             "corpus": config.corpus.origin,
+            "held_out_corpus": config.held_out_corpus and config.held_out_corpus.origin,
         },
     )

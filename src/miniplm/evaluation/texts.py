@@ -115,7 +115,12 @@ def evaluate_texts(
         counts={"documents": sum(each["documents"] for each in counts.values()), "texts": counts},
         num_tokens=num_tokens,
         flops=num_positions * texts.flops_per_token,
-        facts={"texts": facts, "unit": "documents", "num_resamples": NUM_RESAMPLES},
+        facts={
+            "texts": facts,
+            "origins": {name: corpus.origin for name, corpus in corpora.items()},
+            "unit": "documents",
+            "num_resamples": NUM_RESAMPLES,
+        },
         obsolete=tuple(f"{name}/{PARTS_FOLDER}" for name in corpora),
     )
 
