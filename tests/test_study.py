@@ -66,6 +66,27 @@ def test_every_method_size_and_seed_is_a_student(corpus_folder, tmp_path):
     assert recipe.student_training("plain-wide-s1").budget.steps == 6
 
 
+def test_a_method_can_have_a_share_of_the_budget(corpus_folder, tmp_path):
+    shape = tiny_recipe(corpus_folder, tmp_path)["reference"]["shape"]
+    sizes = {
+        "small": {"shape": shape},
+        "long": {"shape": shape, "training": {"budget": {"flops": 1e9}}},
+    }
+    methods = {
+        "plain": {},
+        "short": {
+            "corpus": "refined", "budget_share": 0.5, "training": {"lr": 1e-3, "budget": {}}
+        },
+    }  # fmt: skip
+    content = study_content(corpus_folder, tmp_path, sizes=sizes, methods=methods)
+    recipe = make_recipe(content, "test")
+    assert recipe.student_training("short-small-s1").budget.steps == 3
+    assert recipe.student_training("plain-small-s1").budget.steps == 6
+    budget = recipe.student_training("short-long-s2").budget
+    assert (budget.steps, budget.flops) == (None, 5e8)
+    assert recipe.student_training("plain-long-s2").budget.flops == 1e9
+
+
 def test_a_recipe_is_written_down_as_it_was_given(corpus_folder, tmp_path):
     content = study_content(corpus_folder, tmp_path)
     recipe = make_recipe(content, "test")
@@ -103,6 +124,11 @@ def test_students_by_name_stand_beside_a_study(corpus_folder, tmp_path):
         ({"seeds": [-1]}, "greater than or equal to 0"),
         ({"methods": {}}, "study.methods"),
         ({"methods": {"plain": {"training": {"seed": 3}}}}, "seeds are those of study.seeds"),
+        (
+            {"methods": {"m": {"budget_share": 0.5, "training": {"budget": {"flops": 1e9}}}}},
+            "give training.budget or budget_share, not both",
+        ),
+        ({"methods": {"m": {"budget_share": 0}}}, "greater than 0"),
         ({"methods": {"m": {"corpus": "refned"}}}, "there is no 'refned'; choose one of"),
         ({"methods": {"a b": {}}}, "becomes a folder"),
         ({"sizs": {}}, "did you mean 'sizes'"),
@@ -282,6 +308,16 @@ def test_twice_and_half_of_the_compute_come_to_as_much():
     assert found.compute_saved.values == (2.0, 0.5)
     assert summary_lines([found])[1][11] == "1.00x (0.50 to 2.00)"
     assert "as much training compute" in study_sentences([found], "plain")[0]
+
+
+def test_less_compute_is_said_and_counts_as_saved():
+    plain, short = result("plain", 1, [4.0, 3.0, 2.0, 1.5]), result("short", 1, [3.0, 1.4])
+    summaries = summarise([plain, short], compare([plain, short], "plain"))
+    assert not summaries[1].at_equal_compute
+    assert summaries[1].compute_saved.values[0] >= 2
+    assert summary_lines(summaries)[2][1] == "short (0.50 times the compute)"
+    sentences = study_sentences(summaries, "plain")
+    assert sentences[0].startswith("small: short (0.50 times the compute) is better than plain")
 
 
 def test_tables_and_sentences_say_what_the_results_are():

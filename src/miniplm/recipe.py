@@ -34,9 +34,9 @@ from miniplm.selection.duplicates_config import NearDuplicatesConfig
 from miniplm.selection.grouping_config import GroupingConfig
 from miniplm.study.config import StudyConfig
 from miniplm.training.checks import method_faults
-from miniplm.training.config import HELD_APART, READ_BY, BudgetConfig, TrainingConfig
+from miniplm.training.config import HELD_APART, READ_BY, TrainingConfig
 
-_SHORTER = 4
+_SHORTER_SHARE = 0.25
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RESERVED = ("teacher", "reference")
@@ -144,7 +144,9 @@ class Recipe(Config):
         if self.study is None:
             return self
         named = {
-            member.name: StudentConfig.model_validate(self.study.student(member))
+            member.name: StudentConfig.model_validate(
+                self.study.student(member, self.training.budget)
+            )
             for member in self.study.members
         }
         if twice := sorted(named.keys() & self.students.keys()):
@@ -210,14 +212,10 @@ class Recipe(Config):
             return {}
         longer = StudentConfig.model_validate(study.plain_student)
         training = self._merged_training(longer)
-        quarter = {
-            unit: value / _SHORTER if unit == "flops" else max(1, value // _SHORTER)
-            for unit, value in training.budget.model_dump(exclude_none=True).items()
-        }
-        budgets: list[dict[str, float]] = [quarter, training.budget.model_dump(exclude_none=True)]
+        budgets = [training.budget.times(_SHORTER_SHARE), training.budget]
         return {
             name: longer.model_copy(
-                update={"training": training.model_copy(update={"budget": BudgetConfig(**budget)})}
+                update={"training": training.model_copy(update={"budget": budget})}
             )
             for name, budget in zip(HELD_APART, budgets, strict=True)
         }

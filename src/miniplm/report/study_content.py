@@ -12,7 +12,8 @@ class StudyRow:
     this one's seed by seed, `low` and `high` the ends of its 95 % interval; None for the baseline.
     `compute_saved` says how many times less training compute it needed to the same loss (a
     geometric mean over seeds), and `compute_saved_by_seed` of each; `is_at_equal_compute`, whether
-    its students were trained with as much as the baseline's.
+    its students were trained with as much as the baseline's, and `relative_compute`, with how many
+    times as much.
     """
 
     method: str
@@ -26,6 +27,7 @@ class StudyRow:
     compute_saved: float | None = None
     compute_saved_by_seed: Sequence[float] = ()
     is_at_equal_compute: bool = True
+    relative_compute: float = 1.0
     num_params: int | None = None
     seeds_better: int | None = None
 

@@ -58,6 +58,7 @@ def _row(summary: MethodSummary, study: StudyConfig) -> StudyRow:
         compute_saved=summary.compute_saved.geometric_mean if summary.compute_saved else None,
         compute_saved_by_seed=summary.compute_saved.values if summary.compute_saved else (),
         is_at_equal_compute=summary.at_equal_compute,
+        relative_compute=summary.relative_compute,
         num_params=summary.num_params,
         seeds_better=summary.seeds_better if difference else None,
     )

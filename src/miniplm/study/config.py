@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from miniplm.config import Config, merge_into
 from miniplm.data.splits import CANDIDATES
 from miniplm.model import ModelConfig
-from miniplm.training.config import TrainingConfig
+from miniplm.training.config import BudgetConfig, TrainingConfig
 
 
 class SizeConfig(ModelConfig):
@@ -29,6 +29,19 @@ class MethodConfig(Config):
     training: TrainingConfig = Field(
         TrainingConfig(), description="fields that differ from the size's"
     )
+    budget_share: float = Field(
+        1.0,
+        gt=0,
+        le=1,
+        description="share of the size's budget that it gets: whether it comes as far as the "
+        "baseline with less",
+    )
+
+    @model_validator(mode="after")
+    def _one_budget(self) -> "MethodConfig":
+        if self.budget_share != 1 and self.training.budget.is_given:
+            raise ValueError("give training.budget or budget_share, not both")
+        return self
 
 
 @dataclass(frozen=True)
@@ -99,14 +112,23 @@ class StudyConfig(Config):
                 for method in self.methods:
                     yield Member(method, size, seed)
 
-    def student(self, member: Member) -> dict[str, object]:
-        """The fields of a member's `StudentConfig`, of which only those are set that are given."""
+    def student(self, member: Member, shared_budget: BudgetConfig) -> dict[str, object]:
+        """The fields of a member's `StudentConfig`, of which only those are set that are given.
+
+        Args:
+            member: Which student.
+            shared_budget: Of sizes that give none.
+        """
         size, method = self.sizes[member.size], self.methods[member.method]
         training = size.training.model_dump(exclude_unset=True)
         of_method = method.training.model_dump(exclude_unset=True)
         if method.training.budget.is_given:
             training.pop("budget", None)
         merge_into(training, of_method)
+        if method.budget_share != 1:
+            own = size.training.budget
+            share = (own if own.is_given else shared_budget).times(method.budget_share)
+            training["budget"] = share.model_dump(exclude_none=True)
         return {
             **size.model_dump(exclude_unset=True, exclude={"training"}),
             "corpus": method.corpus,

@@ -81,9 +81,14 @@ class Comparison:
     ahead_from: float | None
 
     @property
+    def relative_compute(self) -> float:
+        """The student's training compute over the baseline's."""
+        return self.student.flops / self.baseline.flops
+
+    @property
     def at_equal_compute(self) -> bool:
         """Whether both were trained with the same compute, nearly."""
-        return abs(self.student.flops / self.baseline.flops - 1) <= EQUAL_COMPUTE
+        return abs(self.relative_compute - 1) <= EQUAL_COMPUTE
 
 
 def compare(results: Sequence[StudentResult], baseline: str) -> list[Comparison]:

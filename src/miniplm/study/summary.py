@@ -75,6 +75,7 @@ class MethodSummary:
             are left out. None of the baseline itself, and where no seed has it.
         saved_is_cautious: Whether the curves understate that in every seed, and in one direction.
         ahead_from: For each seed, the share of its compute from which on it stays ahead.
+        relative_compute: Training compute over that of the baseline, a mean.
         at_equal_compute: Whether all its students had the compute of their baselines, nearly.
         paired: The difference again, with the interval of drawing seeds and held-out documents anew
             (`evaluation.paired`); None of the baseline, and where documents are not known.
@@ -95,8 +96,16 @@ class MethodSummary:
     compute_saved: Spread | None = None
     saved_is_cautious: bool = False
     ahead_from: tuple[float | None, ...] = ()
+    relative_compute: float = 1.0
     at_equal_compute: bool = True
     paired: Difference | None = None
+
+    @property
+    def label(self) -> str:
+        """The method, with its compute where that is not the baseline's."""
+        if self.at_equal_compute:
+            return self.method
+        return f"{self.method} ({self.relative_compute:.2f} times the compute)"
 
     @property
     def seeds_better(self) -> int:
@@ -144,6 +153,9 @@ def _summary(results: Sequence[StudentResult], compared: Sequence[Comparison]) -
         saved_is_cautious=all(each.is_cautious for each in compared)
         and (min(saved, default=0) > 1 or max(saved, default=9) < 1),
         ahead_from=tuple(each.ahead_from for each in compared),
+        relative_compute=(
+            statistics.fmean(each.relative_compute for each in compared) if compared else 1.0
+        ),
         at_equal_compute=all(each.at_equal_compute for each in compared),
         paired=_paired(compared),
     )

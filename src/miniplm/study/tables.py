@@ -107,10 +107,10 @@ def _summary_cells(line: MethodSummary, *, apart: bool) -> list[str]:
     count = len(line.bits_per_byte.values)
     cells = [
         line.size,
-        line.method,
+        line.label,
         str(count),
         f"{line.tokens_per_param:.1f}",
-        f"{line.flops:.3g}" + ("" if line.at_equal_compute else " (not equal)"),
+        f"{line.flops:.3g}",
         _with_spread(line.bits_per_byte),
     ]
     if line.difference is None:

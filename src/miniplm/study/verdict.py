@@ -25,9 +25,6 @@ def study_sentences(
     sentences = _overview(compared, baseline) if len(compared) > 1 else []
     if each or len(compared) == 1:
         sentences += [_sentence(line, baseline) for line in compared]
-    if unequal := [line for line in compared if not line.at_equal_compute]:
-        names = ", ".join(f"{line.method} at {line.size}" for line in unequal)
-        sentences.append(f"Not at equal training compute: {names}.")
     return [*sentences, *_of_intervals(summaries, len(compared))]
 
 
@@ -54,7 +51,7 @@ def _overview(compared: Sequence[MethodSummary], baseline: str) -> list[str]:
         outcomes: dict[str, list[str]] = {}
         for line in compared:
             if line.size == size:
-                outcomes.setdefault(_outcome(line), []).append(line.method)
+                outcomes.setdefault(_outcome(line), []).append(line.label)
         parts = [
             f"{_listed(names)} {_agreeing(outcome, len(names))} {baseline}"
             for outcome, names in sorted(outcomes.items(), key=lambda item: _ORDER.index(item[0]))
@@ -93,7 +90,7 @@ def _sentence(line: MethodSummary, baseline: str) -> str:
     interval = difference.interval
     said = "" if interval is None else f", 95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}"
     sentence = (
-        f"{line.size}: {line.method} {_outcome(line)} {baseline}: {difference.mean:+.4f} bits per "
+        f"{line.size}: {line.label} {_outcome(line)} {baseline}: {difference.mean:+.4f} bits per "
         f"byte{said}; better in {line.seeds_better} of {len(difference.values)} seeds and "
         f"{line.domains_better:.2g} of {line.num_domains} domains"
     )

@@ -35,6 +35,22 @@ class BudgetConfig(Config):
         """Whether any unit is set."""
         return (self.tokens or self.steps or self.flops) is not None
 
+    def times(self, share: float) -> "BudgetConfig":
+        """A share of it in the same unit, rounded down to a whole token or step, one at least.
+
+        Args:
+            share: More than 0.
+
+        Example:
+            >>> BudgetConfig(steps=11).times(0.25).steps
+            2
+        """
+        return BudgetConfig(
+            tokens=self.tokens and max(1, int(self.tokens * share)),
+            steps=self.steps and max(1, int(self.steps * share)),
+            flops=self.flops and self.flops * share,
+        )
+
 
 Method = Literal["plain", "vanilla_kd", "sparse_kd", "seqkd", "minillm"]
 READ_BY: dict[str, tuple[Method, ...]] = {
