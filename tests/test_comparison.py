@@ -13,7 +13,7 @@ from miniplm.cli import main
 from miniplm.errors import ArtefactError, ConfigError, StageNotReadyError
 from miniplm.evaluation.averages import AVERAGES
 from miniplm.report.compare_runs import compare_runs
-from miniplm.report.compared_runs import ComparedRun, name_runs
+from miniplm.report.compared_runs import ComparedRun, compares, name_runs
 from miniplm.report.comparison import compare
 from miniplm.report.headline import headline
 from miniplm.report.model_content import BITS, HeldOutRow
@@ -98,6 +98,23 @@ def test_other_text_and_other_tokenizers_are_said_and_not_compared(runs, tmp_pat
     assert "c: plain, c: miniplm" in text
     assert [row[-1] for row in cells(page, "plain", "against baseline")][2] == "–"
     assert 'data-model="c: plain"' not in text
+
+
+def test_other_documents_of_the_same_size_are_other_text(tmp_path):
+    def named(digest):
+        rows = [
+            dataclasses.replace(row, documents=None if row.domain in AVERAGES else digest)
+            for row in content().held_out
+        ]
+        return ComparedRun(digest or "unknown", dataclasses.replace(known, held_out=rows))
+
+    known = read_results(make_run(tmp_path / "a", content()))
+    one, other, unknown = named("one"), named("other"), named(None)
+    assert compares(one, one)
+    assert compares(one, unknown)
+    assert not compares(one, other)
+    (note,) = compare([one, other], "now").notes
+    assert "other was measured on other held-out text than one" in note
 
 
 def noise_apart(rows, name):

@@ -196,8 +196,13 @@ def test_models_are_compared_document_by_document_whatever_they_read(finished):
         name: read_documents(run_dir / f"evaluate/{name}/documents.parquet")
         for name in recipe.students
     }
+    with (run_dir / "report/results.json").open() as file:
+        rows = {row["domain"]: row["documents"] for row in json.load(file)["held_out"]}
     for name in ("llama-plain", "mamba"):
         assert documents[name].unit == "documents"
+        digests = documents[name].digests()
+        assert len(digests) > 1
+        assert rows == {**dict.fromkeys(rows), **digests}
         found = paired_documents([(documents[name], documents["plain"])])
         with (run_dir / "report/results.json").open() as file:
             bits = {row["name"]: row["bits_per_byte"] for row in json.load(file)["models"]}

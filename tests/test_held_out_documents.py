@@ -1,6 +1,7 @@
 """Sums by document, and the intervals that resampling documents gives."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,8 @@ from miniplm.errors import ArtefactError
 from miniplm.evaluation.averages import AVERAGE, OVERALL
 from miniplm.evaluation.bootstrap import interval, resampled_domains, resampled_sums
 from miniplm.evaluation.documents import (
+    DOCUMENTS_NAME,
+    SUMS,
     Documents,
     are_documents,
     held_out_documents,
@@ -22,6 +25,7 @@ from miniplm.evaluation.documents import (
 from miniplm.evaluation.held_out import evaluate_model
 from miniplm.evaluation.paired import paired_documents
 from miniplm.evaluation.summary import domain_sums, summarise
+from miniplm.report.model_rows import held_out_rows
 from miniplm.scoring.scoring_model import ScoringModel
 from miniplm.scoring.segments import segment_numbers
 
@@ -193,6 +197,44 @@ def made_up(num_documents, seed=0, domains=("books", "law")):
         ]
     schema = ["domain", "document", "log_prob", "num_tokens", "num_bytes"]
     return Documents.of_pieces(pl.DataFrame(lines, schema, orient="row"))
+
+
+def test_documents_are_known_by_their_names_in_any_order():
+    def made(names, unit="documents"):
+        return Documents.of_pieces(
+            pl.DataFrame(
+                [("books", name, -1.0, 2, 3) for name in names],
+                schema=["domain", "document", *SUMS],
+                orient="row",
+            ),
+            unit,
+        ).digests()
+
+    assert made(["a", "b"]) == made(["b", "a", "a"])
+    assert made(["a", "b"]) != made(["a", "c"])
+    assert made(["a"], "rows") == {}
+
+
+def test_a_domain_that_a_model_cannot_be_measured_in_is_left_out_and_said(tmp_path, caplog):
+    pieces = [("books", "a", -1.0, 2, 3), ("law", "b", -1.0, 2, 3)]
+    pieces = pl.DataFrame(pieces, schema=["domain", "document", *SUMS], orient="row")
+    Documents.of_pieces(pieces).write(tmp_path / "evaluate/one" / DOCUMENTS_NAME)
+    lines = {
+        name: [
+            {"domain": domain, "num_bytes": 3, "loss": 1.0, "bits_per_byte": 2.0}
+            for domain in domains
+        ]
+        for name, domains in {"one": ("books", "law"), "other": ("books",)}.items()
+    }
+    record = SimpleNamespace(
+        roles=dict.fromkeys(lines, "student"),
+        held_out_lines=lines.get,
+        run=SimpleNamespace(run_dir=tmp_path),
+    )
+    (row,) = held_out_rows(record)
+    assert row.domain == "books"
+    assert row.bits_per_byte == {"one": 2.0, "other": 2.0}
+    assert "domain law is left out of the report: other has nothing" in caplog.text
 
 
 def test_resampling_one_document_gives_it_back():

@@ -19,7 +19,7 @@ from miniplm.data.shards import Shard, open_shards
 from miniplm.data.splits import source_of
 from miniplm.errors import ArtefactError
 from miniplm.export.retokenized_rows import PART_BIT
-from miniplm.manifest import atomic_path, how_to_remake
+from miniplm.manifest import atomic_path, fingerprint, how_to_remake
 from miniplm.scoring.tables import SEGMENT_COLUMNS, read_scores
 
 DOCUMENTS_NAME = "documents.parquet"
@@ -48,6 +48,17 @@ class Documents:
         """From lines of the same columns, several of which may be of one document."""
         sums = pieces.group_by("domain", "document").agg(pl.col(*SUMS).sum())
         return cls(sums.select("domain", "document", *SUMS).sort("domain", "document"), unit)
+
+    def digests(self) -> dict[str, str]:
+        """What identifies the documents of each domain: a digest of their names.
+
+        It is the same under any tokenizer. Rows have no names, so where those are counted there
+        is none.
+        """
+        if self.unit == "rows":
+            return {}
+        named = self.table.group_by("domain", maintain_order=True).agg(pl.col("document").sort())
+        return {domain: fingerprint(names) for domain, names in named.iter_rows()}
 
     def write(self, path: Path) -> None:
         """Write them atomically."""

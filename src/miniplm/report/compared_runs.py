@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from miniplm.evaluation.averages import AVERAGES
+from miniplm.report.model_content import HeldOutRow
 from miniplm.report.results import Results
 from miniplm.report.task_content import TaskContent
 
@@ -49,18 +50,24 @@ def _apart(run: ComparedRun) -> set[str]:
 
 def _other_domains(first: ComparedRun, run: ComparedRun) -> list[str]:
     """Domains whose held-out text is not the same in two runs."""
-    sizes, mine = (
-        {row.domain: row.num_bytes for row in each.results.held_out if row.domain not in AVERAGES}
+    rows, mine = (
+        {row.domain: row for row in each.results.held_out if row.domain not in AVERAGES}
         for each in (first, run)
     )
-    return [name for name in {**sizes, **mine} if _far(sizes.get(name), mine.get(name))]
+    return [name for name in {**rows, **mine} if not _is_same(rows.get(name), mine.get(name))]
 
 
-def _far(one: int | None, other: int | None) -> bool:
-    """Whether two sizes are not of the same text; tokenizers change them by a few per cent."""
+def _is_same(one: HeldOutRow | None, other: HeldOutRow | None) -> bool:
+    """Whether two rows are of the same text: its documents, where known, and its size.
+
+    Tokenizers change the size by a few per cent, since the first token of a row counts nowhere.
+    """
     if one is None or other is None:
-        return True
-    return abs(one - other) > 0.05 * max(one, other)
+        return False
+    if one.documents and other.documents and one.documents != other.documents:
+        return False
+    largest = max(one.num_bytes, other.num_bytes)
+    return abs(one.num_bytes - other.num_bytes) <= 0.05 * largest
 
 
 def unlike_text(runs: Sequence[ComparedRun]) -> list[str]:

@@ -1,10 +1,13 @@
 """What the stages of a run say of its models: compute, and held-out text."""
 
 from collections import Counter
+from collections.abc import Mapping
 
 from miniplm.evaluation.averages import AVERAGE
+from miniplm.evaluation.documents import DOCUMENTS_NAME, read_documents
 from miniplm.report.model_content import HeldOutRow, ModelRow, Role
 from miniplm.report.run_record import RunRecord
+from miniplm.runtime.log import logger
 
 
 def model_rows(record: RunRecord) -> list[ModelRow]:
@@ -44,12 +47,20 @@ def _preparation_flops(record: RunRecord, name: str, *, shared: bool = False) ->
 
 
 def held_out_rows(record: RunRecord) -> list[HeldOutRow]:
-    """One row per domain, and the averages, with the figures of every model."""
+    """One row per domain, and the averages, with the figures of every model.
+
+    A domain in which some model has nothing to predict (another tokenizer leaves its text too
+    short) is left out, which is logged.
+
+    Raises:
+        ArtefactError: The sums of documents of the first model are missing.
+    """
     by_model = {
         name: {line["domain"]: line for line in record.held_out_lines(name)}
         for name in record.roles
     }
-    first = next(iter(by_model.values()))
+    name, first = next(iter(by_model.items()))
+    documents = read_documents(record.run.run_dir / "evaluate" / name / DOCUMENTS_NAME).digests()
     return [
         HeldOutRow(
             domain=domain,
@@ -59,6 +70,21 @@ def held_out_rows(record: RunRecord) -> list[HeldOutRow]:
                 name: lines[domain]["bits_per_byte"] for name, lines in by_model.items()
             },
             set_apart=first[domain].get("set_apart", False),
+            documents=documents.get(domain),
         )
-        for domain in first
+        for domain in _measured_by_all(by_model)
     ]
+
+
+def _measured_by_all(by_model: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """Domains of which every model has a figure, in order of the first's."""
+    domains = list(dict.fromkeys(domain for lines in by_model.values() for domain in lines))
+    for domain in domains:
+        if lacking := [name for name, lines in by_model.items() if domain not in lines]:
+            logger.warning(
+                "held-out domain %s is left out of the report: %s has nothing to predict in it, "
+                "and its averages are over the others",
+                domain,
+                ", ".join(lacking),
+            )
+    return [domain for domain in domains if all(domain in lines for lines in by_model.values())]
