@@ -19,6 +19,7 @@ from miniplm.errors import ArtefactError, ConfigError
 from miniplm.evaluation.documents import Documents
 from miniplm.planning.gathered import gather_seeds
 from miniplm.planning.plan import StepPlan
+from miniplm.preflight import preflight
 from miniplm.recipe import load_recipe, make_recipe, override_recipe
 from miniplm.recipe_text import recipe_yaml
 from miniplm.road.road import Road
@@ -129,8 +130,15 @@ def test_students_by_name_stand_beside_a_study(corpus_folder, tmp_path):
             "give training.budget or budget_share, not both",
         ),
         ({"methods": {"m": {"budget_share": 0}}}, "greater than 0"),
-        ({"methods": {"m": {"corpus": "refned"}}}, "there is no 'refned'; choose one of"),
-        ({"methods": {"a b": {}}}, "becomes a folder"),
+        (
+            {"methods": {"m": {"corpus": "refned"}}},
+            "study.methods.m.corpus: there is no 'refned'; choose one of",
+        ),
+        (
+            {"methods": {"m": {"training": {"kd_ratio": 0.5}}}},
+            "study.methods.m.training.kd_ratio: only",
+        ),
+        ({"methods": {"a b": {}}}, "study.methods.a b: becomes a folder"),
         ({"sizs": {}}, "did you mean 'sizes'"),
     ],
 )
@@ -138,6 +146,30 @@ def test_faults_of_a_study_are_told_once(corpus_folder, tmp_path, study, message
     with pytest.raises(ConfigError, match=message) as caught:
         make_recipe(study_content(corpus_folder, tmp_path, **study), "test")
     assert str(caught.value).count(message) == 1
+
+
+def test_faults_of_all_students_are_told_where_they_were_written(corpus_folder, tmp_path):
+    content = study_content(corpus_folder, tmp_path)
+    shape = content["study"]["sizes"]["small"]["shape"]
+    content["study"]["sizes"] = {
+        "0.1M": {"shape": shape, "training": {"reweighting": {"kind": "static"}}},
+        "odd": {"shape": {**shape, "num_heads": 3}},
+    }
+    content["study"]["methods"]["mixed"] = {"corpus": {"refined": 0.5, "candidates": 0.4}}
+    content["students"] = {"mine": {"shape": shape, "corpus": "refned"}}
+    with pytest.raises(ConfigError) as caught:
+        make_recipe(content, "test")
+    places = [fault.partition(": ")[0] for fault in caught.value.faults]
+    assert places == [
+        "students.mine.corpus",
+        "study.methods.mixed.corpus",
+        "study.sizes.0.1M.training.reweighting.kind",
+    ]
+    del content["study"]["methods"]["mixed"]
+    content["students"]["mine"]["corpus"] = "refined"
+    with pytest.raises(ConfigError) as caught:
+        preflight(make_recipe(content, "test"))
+    assert [fault.partition(": ")[0] for fault in caught.value.faults] == ["study.sizes.odd"]
 
 
 def test_students_held_apart_read_no_candidate(corpus_folder, tmp_path):

@@ -112,8 +112,14 @@ def _unshared(value: Any) -> Any:  # noqa: ANN401
     return [_unshared(item) for item in value] if isinstance(value, list) else value
 
 
-def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+def parse_overrides(
+    overrides: Iterable[str], content: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Turn `training.lr=3e-4` words into a nested mapping; values are read as YAML.
+
+    Args:
+        overrides: The words.
+        content: What they change. A name in it may hold dots (a size called `0.5B`).
 
     Raises:
         ConfigError: A word has no `=`, an empty key or an unreadable value.
@@ -121,6 +127,8 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
     Example:
         >>> parse_overrides(["seed=7", "training.lr=3e-4", "corpus.paths=[a, b]"])
         {'seed': 7, 'training': {'lr': '3e-4'}, 'corpus': {'paths': ['a', 'b']}}
+        >>> parse_overrides(["sizes.0.5B.lr=1"], {"sizes": {"0.5B": {}}})
+        {'sizes': {'0.5B': {'lr': 1}}}
     """
     nested: dict[str, Any] = {}
     faults = []
@@ -135,10 +143,22 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         except yaml.YAMLError:
             faults.append(f"override {word!r}: the value {value!r} is not valid YAML")
             continue
-        merge_into(nested, _nest(parts, parsed))
+        merge_into(nested, _nest(_whole_names(parts, content), parsed))
     if faults:
         raise ConfigError("overrides", faults)
     return nested
+
+
+def _whole_names(parts: Sequence[str], content: object) -> list[str]:
+    """Put the parts of names that hold dots together: the longest that `content` has."""
+    names: list[str] = []
+    while parts:
+        known = content if isinstance(content, Mapping) else {}
+        lengths = range(len(parts), 1, -1)
+        length = next((n for n in lengths if ".".join(parts[:n]) in known), 1)
+        names.append(".".join(parts[:length]))
+        content, parts = known.get(names[-1]), parts[length:]
+    return names
 
 
 def _nest(parts: Sequence[str], value: object) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def preflight(recipe: Recipe) -> None:
     _try_tokenizers(faults, recipe)
     _try_tasks(faults, recipe)
     if faults:
-        raise ConfigError("the recipe", list(dict.fromkeys(faults)))
+        raise ConfigError("the recipe", recipe.where_written(faults))
 
 
 def _try_tokenizers(faults: list[str], recipe: Recipe) -> None:

@@ -157,6 +157,10 @@ class Recipe(Config):
             )  # fmt: skip
         return self.model_copy(update={"students": {**self.students, **named}})
 
+    def where_written(self, faults: Sequence[str]) -> list[str]:
+        """Faults by the place where what is wrong was written, each said once."""
+        return self.study.where_written(faults) if self.study else list(dict.fromkeys(faults))
+
     def student_training(self, name: str) -> TrainingConfig:
         """A student's training: the shared section with the student's own fields on top."""
         return self._merged_training(self.students[name])
@@ -176,9 +180,11 @@ class Recipe(Config):
         for kind in ("selections", "generations", "retokenizations", "captures"):
             faults += [fault for name in getattr(self, kind) if (fault := _name_fault(kind, name))]
         faults += self._corpus_faults()
-        faults += self.study.faults() if self.study else []
+        faults += self._study_faults(self.study) if self.study else []
+        members = {member.name for member in self.study.members} if self.study else set()
         for name, student in self.unlike_students.items():
-            faults += [fault for fault in [_name_fault("students", name)] if fault]
+            named = "" if name in members else _name_fault("students", name)
+            faults += [named] * bool(named)
             faults += self._student_faults(name, student)
         faults += self._token_faults()
         faults += row_table_faults(self.selections, self.near_duplicates, self.grouping)
@@ -257,6 +263,13 @@ class Recipe(Config):
         members = self.study.members if self.study else []
         alike = {member.name for member in members if member.seed != members[0].seed}
         return {name: student for name, student in self.students.items() if name not in alike}
+
+    def _study_faults(self, study: StudyConfig) -> list[str]:
+        """What is wrong with a study besides its students."""
+        places = [("study.methods", name) for name in study.methods]
+        places += [("study.sizes", name) for name in study.sizes]
+        faults = [fault for place, name in places if (fault := _folder_fault(place, name))]
+        return faults + study.faults()
 
     def _text_faults(self) -> list[str]:
         """What is wrong with further texts to measure on."""
@@ -406,6 +419,10 @@ class Recipe(Config):
 def _name_fault(kind: str, name: str) -> str:
     if name in (*_RESERVED, *HELD_APART, CANDIDATES):
         return f"{kind}.{name}: this name is taken; choose another"
+    return _folder_fault(kind, name)
+
+
+def _folder_fault(kind: str, name: str) -> str:
     if not _FOLDER_NAME.fullmatch(name):
         return f"{kind}.{name}: becomes a folder; use letters, digits, '-', '_' and '.'"
     return ""
@@ -418,7 +435,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
         ConfigError: Lists every fault with its place.
     """
     content = read_yaml(path)
-    merge_into(content, parse_overrides(overrides))
+    merge_into(content, parse_overrides(overrides, content))
     return make_recipe(content, str(path))
 
 
@@ -426,12 +443,12 @@ def make_recipe(content: dict[str, Any], source: str) -> Recipe:
     """Check a recipe given as plain values. Raises what `load_recipe` raises."""
     recipe = validate(Recipe, content, source).with_study()
     if faults := recipe.faults():
-        raise ConfigError(source, faults)
+        raise ConfigError(source, recipe.where_written(faults))
     return recipe
 
 
 def override_recipe(recipe: Recipe, overrides: Sequence[str], source: str) -> Recipe:
     """A recipe with `key=value` overrides applied. Raises what `load_recipe` raises."""
     content = recipe.given()
-    merge_into(content, parse_overrides(overrides))
+    merge_into(content, parse_overrides(overrides, content))
     return make_recipe(content, source)

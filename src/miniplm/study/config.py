@@ -1,6 +1,6 @@
 """What a study compares: methods, sizes and seeds."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -139,6 +139,32 @@ class StudyConfig(Config):
     def plain_student(self) -> dict[str, object]:
         """The fields of a student of the first size, without any method or seed."""
         return next(iter(self.sizes.values())).model_dump(exclude_unset=True)
+
+    def where_written(self, faults: Sequence[str]) -> list[str]:
+        """Faults of members named by the method or size that they come from, each said once.
+
+        Args:
+            faults: Of a recipe, with their places; those of other places stay as they are.
+
+        Example:
+            `students.plain-1M-s1.corpus: ...` becomes `study.methods.plain.corpus: ...`.
+        """
+        return list(dict.fromkeys(self._where_written(fault) for fault in faults))
+
+    def _where_written(self, fault: str) -> str:
+        for member in self._members():
+            rest = fault.removeprefix(f"students.{member.name}")
+            if rest != fault and rest[:1] in (".", ":"):
+                return self._place(member, rest) + rest
+        return fault
+
+    def _place(self, member: Member, rest: str) -> str:
+        """The method of what methods give, and otherwise the size."""
+        _, section, *fields = [*rest.partition(":")[0].split("."), ""]
+        given = self.methods[member.method].training.model_fields_set
+        if section == "corpus" or (section == "training" and fields[0] in given):
+            return f"study.methods.{member.method}"
+        return f"study.sizes.{member.size}"
 
     def faults(self) -> list[str]:
         """What is wrong between fields that are right one by one."""
