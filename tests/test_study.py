@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import shutil
 from dataclasses import replace
 
@@ -497,6 +498,9 @@ def test_a_study_runs_to_its_tables(finished):
     assert curves.group_by("student").len()["len"].to_list() == [2] * 4  # steps 3 and 6
     text = (run_dir / "study/results.md").read_text()
     assert all(sentence in text for sentence in view.sentences)
+    assert re.search(
+        r"own score\n\n.*\n[|-]+\n(\| small \| [^|]+ (\| [+-]0\.\d{4} ± 0\.\d{4} ){2}\|)\n", text
+    )
     # a seed changes the weights, so that two seeds do not give one result twice
     assert students["bits_per_byte"].n_unique() == 4
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DIAGNOSE = "diagnose"
 STUDY = "study"
 """Names of the steps, and of their folders."""
-STUDY_FORMAT = 3
+STUDY_FORMAT = 4
 """Raised when the tables say more from the same results."""
 
 
@@ -91,7 +91,8 @@ def add_study(
     """
     study = recipe.study
     assert study is not None
-    needs = {member.name: evaluations[member.name] for member in study.members}
+    names = ["teacher", "reference", *(member.name for member in study.members)]
+    needs = {name: evaluations[name] for name in names}
 
     def work(folder: Path) -> Outcome:
         from miniplm.study.writer import write_study

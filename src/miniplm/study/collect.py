@@ -11,6 +11,7 @@ from miniplm.evaluation.documents import DOCUMENTS_NAME, read_documents
 from miniplm.manifest import Manifest, require_manifest
 from miniplm.scaling.curves import CurvePoint, LossCurve
 from miniplm.study.config import Member
+from miniplm.study.halves import ScoreHalves
 from miniplm.study.results import StudentResult
 from miniplm.training.metrics import METRICS_NAME, read_metrics
 
@@ -27,6 +28,22 @@ def read_results(run_dir: Path, members: Iterable[Member]) -> list[StudentResult
         ArtefactError: A file is damaged.
     """
     return [_read(run_dir, member) for member in members]
+
+
+def read_halves(run_dir: Path) -> ScoreHalves | None:
+    """The held-out documents by their own score, from the evaluations of teacher and reference.
+
+    Returns:
+        None where these are not evaluated yet.
+
+    Raises:
+        ArtefactError: A file is damaged.
+    """
+    paths = [run_dir / "evaluate" / name / DOCUMENTS_NAME for name in ("teacher", "reference")]
+    if not all(path.exists() for path in paths):
+        return None
+    teacher, reference = map(read_documents, paths)
+    return ScoreHalves.of(teacher, reference)
 
 
 def _read(run_dir: Path, member: Member) -> StudentResult:

@@ -9,6 +9,7 @@ from miniplm.evaluation.averages import AVERAGE
 from miniplm.evaluation.difference import Difference
 from miniplm.evaluation.paired import paired_documents
 from miniplm.runtime.log import logger
+from miniplm.study.halves import HalvesDifference, ScoreHalves
 from miniplm.study.results import Comparison, StudentResult
 
 _CONFIDENCE = 0.95
@@ -79,6 +80,9 @@ class MethodSummary:
         at_equal_compute: Whether all its students had the compute of their baselines, nearly.
         paired: The difference again, with the interval of drawing seeds and held-out documents anew
             (`evaluation.paired`); None of the baseline, and where documents are not known.
+        on_low: The difference on the half of each domain's documents that scores lower; None of the
+            baseline, and where documents are not known.
+        on_high: The same on the half that scores higher.
     """
 
     method: str
@@ -99,6 +103,8 @@ class MethodSummary:
     relative_compute: float = 1.0
     at_equal_compute: bool = True
     paired: Difference | None = None
+    on_low: Spread | None = None
+    on_high: Spread | None = None
 
     @property
     def label(self) -> str:
@@ -114,9 +120,17 @@ class MethodSummary:
 
 
 def summarise(
-    results: Sequence[StudentResult], comparisons: Sequence[Comparison]
+    results: Sequence[StudentResult],
+    comparisons: Sequence[Comparison],
+    halves: ScoreHalves | None = None,
 ) -> list[MethodSummary]:
-    """One line per size and method, in the order of the results."""
+    """One line per size and method, in the order of the results.
+
+    Args:
+        results: Of each student.
+        comparisons: Of each student of another method with its baseline.
+        halves: The held-out documents by their own score, where it is known.
+    """
     keys = dict.fromkeys((result.member.size, result.member.method) for result in results)
     sizes = list(dict.fromkeys(size for size, _ in keys))
     ordered = sorted(keys, key=lambda key: sizes.index(key[0]))
@@ -125,13 +139,17 @@ def summarise(
             [each for each in results if (each.member.size, each.member.method) == key],
             [each for each in comparisons
              if (each.student.member.size, each.student.member.method) == key],
+            halves,
         )
         for key in ordered
     ]  # fmt: skip
 
 
-def _summary(results: Sequence[StudentResult], compared: Sequence[Comparison]) -> MethodSummary:
+def _summary(
+    results: Sequence[StudentResult], compared: Sequence[Comparison], halves: ScoreHalves | None
+) -> MethodSummary:
     first = results[0]
+    on_halves = _on_halves(compared, halves) if halves else []
     apart = [each.set_apart for each in results if each.set_apart is not None]
     saved = [each.compute_saved for each in compared if each.compute_saved is not None]
     return MethodSummary(
@@ -158,7 +176,20 @@ def _summary(results: Sequence[StudentResult], compared: Sequence[Comparison]) -
         ),
         at_equal_compute=all(each.at_equal_compute for each in compared),
         paired=_paired(compared),
+        on_low=Spread(tuple(each.low for each in on_halves)) if on_halves else None,
+        on_high=Spread(tuple(each.high for each in on_halves)) if on_halves else None,
     )
+
+
+def _on_halves(compared: Sequence[Comparison], halves: ScoreHalves) -> list[HalvesDifference]:
+    """The difference of each seed; of none, where one is not known."""
+    found = [
+        halves.difference(each.student.documents, each.baseline.documents, each.student.apart)
+        for each in compared
+        if each.student.documents is not None and each.baseline.documents is not None
+    ]
+    known = [each for each in found if each is not None]
+    return known if len(known) == len(compared) else []
 
 
 def _paired(compared: Sequence[Comparison]) -> Difference | None:

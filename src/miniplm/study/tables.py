@@ -91,6 +91,18 @@ def summary_lines(summaries: Sequence[MethodSummary]) -> list[list[str]]:
     ]
 
 
+def halves_lines(summaries: Sequence[MethodSummary]) -> list[list[str]]:
+    """Differences on held-out text that scores low and high, where known; headings first."""
+    return [
+        ["size", "method", "on text that scores lower", "on text that scores higher"],
+        *(
+            [line.size, line.label, _difference(line.on_low), _difference(line.on_high)]
+            for line in summaries
+            if line.on_low is not None and line.on_high is not None
+        ),
+    ]
+
+
 def short_lines(lines: Sequence[Sequence[str]]) -> list[list[str]]:
     """Of the table over seeds what fits a terminal."""
     places = [place for place, heading in enumerate(lines[0]) if heading in _SHORT]
@@ -133,6 +145,11 @@ def _summary_cells(line: MethodSummary, *, apart: bool) -> list[str]:
 def _with_spread(spread: Spread) -> str:
     deviation = spread.deviation
     return f"{spread.mean:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
+
+
+def _difference(spread: Spread) -> str:
+    deviation = spread.deviation
+    return f"{spread.mean:+.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
 
 
 def _interval(ends: tuple[float, float] | None) -> str:

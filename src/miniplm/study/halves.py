@@ -1,0 +1,89 @@
+"""Held-out text by its own difference score: where students of a method gain, and where they lose.
+
+A selection by score shifts what a student reads, between domains and within them. So the held-out
+documents of each domain are cut into the half on which the teacher is less far ahead of the
+reference, and the half on which it is further ahead. Students that gain on the second and lose on
+the first learnt what is like the selection, and not more.
+"""
+
+import math
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import polars as pl
+
+from miniplm.evaluation.documents import Documents
+
+_KEY = ("domain", "document")
+
+
+@dataclass(frozen=True)
+class HalvesDifference:
+    """A student less its baseline, bits per byte, means over domains; below 0 it is better.
+
+    Args:
+        low: On the documents of each domain that score lower.
+        high: On those that score higher.
+    """
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class ScoreHalves:
+    """The held-out documents in two halves.
+
+    Args:
+        table: domain, document, is_high; domains of a single document are left out.
+    """
+
+    table: pl.DataFrame
+
+    @classmethod
+    def of(cls, teacher: Documents, reference: Documents) -> "ScoreHalves":
+        """Cut each domain at the median of its documents' scores, nats per byte.
+
+        Per byte, so that teacher and reference may read different tokens. Documents that either
+        has not measured are left out.
+        """
+        both = teacher.table.join(reference.table, on=_KEY, suffix="_reference").filter(
+            pl.col("num_bytes") > 0, pl.col("num_bytes_reference") > 0
+        )
+        ahead = pl.col("log_prob") / pl.col("num_bytes")
+        ahead -= pl.col("log_prob_reference") / pl.col("num_bytes_reference")
+        rank = ahead.rank("ordinal").over("domain")
+        kept = both.with_columns(is_high=rank > pl.len().over("domain") / 2)
+        return cls(kept.filter(pl.len().over("domain") > 1).select(*_KEY, "is_high"))
+
+    def difference(
+        self, student: Documents, baseline: Documents, apart: Collection[str] = ()
+    ) -> HalvesDifference | None:
+        """How far a student is from its baseline on either half.
+
+        Args:
+            student: Sums of the held-out documents.
+            baseline: The same of the baseline.
+            apart: Domains that are not averaged over.
+
+        Returns:
+            None where no domain has documents that both measured in both halves.
+        """
+        bits = self._bits(student).join(self._bits(baseline), on=("domain", "is_high"), suffix="_b")
+        bits = bits.filter(~pl.col("domain").is_in(list(apart)))
+        bits = bits.filter(pl.len().over("domain") == 2)
+        if bits.is_empty():
+            return None
+        difference = pl.col("bits") - pl.col("bits_b")
+        low, high = (
+            float(bits.filter(pl.col("is_high") == is_high).select(difference.mean()).item())
+            for is_high in (False, True)
+        )
+        return HalvesDifference(low, high)
+
+    def _bits(self, documents: Documents) -> pl.DataFrame:
+        """Bits per byte of each half of each domain."""
+        joined = self.table.join(documents.table, on=_KEY)
+        sums = joined.group_by("domain", "is_high").agg(pl.col("log_prob", "num_bytes").sum())
+        bits = -pl.col("log_prob") / pl.col("num_bytes") / math.log(2)
+        return sums.filter(pl.col("num_bytes") > 0).select("domain", "is_high", bits=bits)
