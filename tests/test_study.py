@@ -499,7 +499,7 @@ def test_a_study_runs_to_its_tables(finished):
     text = (run_dir / "study/results.md").read_text()
     assert all(sentence in text for sentence in view.sentences)
     assert re.search(
-        r"own score\n\n.*\n[|-]+\n(\| small \| [^|]+ (\| [+-]0\.\d{4} ± 0\.\d{4} ){2}\|)\n", text
+        r"own score\n\n.*\n[|-]+\n(\| small \| [^|]+ (\| [+-]0\.\d{4} ± 0\.\d{4} ){3}\|)\n", text
     )
     # a seed changes the weights, so that two seeds do not give one result twice
     assert students["bits_per_byte"].n_unique() == 4

@@ -94,13 +94,24 @@ def summary_lines(summaries: Sequence[MethodSummary]) -> list[list[str]]:
 def halves_lines(summaries: Sequence[MethodSummary]) -> list[list[str]]:
     """Differences on held-out text that scores low and high, where known; headings first."""
     return [
-        ["size", "method", "on text that scores lower", "on text that scores higher"],
+        [
+            "size",
+            "method",
+            "on text that scores lower",
+            "on text that scores higher",
+            "higher less lower",
+        ],
         *(
-            [line.size, line.label, _difference(line.on_low), _difference(line.on_high)]
+            [line.size, line.label, *map(_difference, (low, high, _higher_less_lower(low, high)))]
             for line in summaries
-            if line.on_low is not None and line.on_high is not None
+            if (low := line.on_low) is not None and (high := line.on_high) is not None
         ),
     ]
+
+
+def _higher_less_lower(low: Spread, high: Spread) -> Spread:
+    """The second less the first, seed by seed."""
+    return Spread(tuple(b - a for a, b in zip(low.values, high.values, strict=True)))
 
 
 def short_lines(lines: Sequence[Sequence[str]]) -> list[list[str]]:

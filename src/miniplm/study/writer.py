@@ -123,8 +123,8 @@ def _halves_parts(summaries: Sequence[MethodSummary]) -> list[str]:
     note = (
         "Differences from the baseline in bits per byte, means over seeds, on the documents of "
         "each domain that score lower and on those that score higher (the teacher's lead over the "
-        "reference, per byte). A method that is better on the second only learnt what is like its "
-        "selection, and not more."
+        "reference, per byte). A method that is better on the "
+        "second only learnt what is like its selection, and not more."
     )
     return ["## Held-out text by its own score", markdown_table(lines), note]
 
