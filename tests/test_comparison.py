@@ -94,7 +94,7 @@ def test_other_text_and_other_tokenizers_are_said_and_not_compared(runs, tmp_pat
     other = make_run(tmp_path / "c", content(held_out=rows), tokenizer="two")
     text = compare_runs([*runs, other], tmp_path / "page.html").read_text(encoding="utf-8")
     page = check(text)
-    assert "c was measured on other held-out text than a" in text
+    assert "c was measured on other held-out documents than a" in text
     assert "c: plain, c: miniplm" in text
     assert [row[-1] for row in cells(page, "plain", "against baseline")][2] == "–"
     assert 'data-model="c: plain"' not in text
@@ -103,7 +103,7 @@ def test_other_text_and_other_tokenizers_are_said_and_not_compared(runs, tmp_pat
 def test_other_documents_of_the_same_size_are_other_text(tmp_path):
     def named(digest):
         rows = [
-            dataclasses.replace(row, documents=None if row.domain in AVERAGES else digest)
+            dataclasses.replace(row, documents_digest=None if row.domain in AVERAGES else digest)
             for row in content().held_out
         ]
         return ComparedRun(digest or "unknown", dataclasses.replace(known, held_out=rows))
@@ -114,7 +114,7 @@ def test_other_documents_of_the_same_size_are_other_text(tmp_path):
     assert compares(one, unknown)
     assert not compares(one, other)
     (note,) = compare([one, other], "now").notes
-    assert "other was measured on other held-out text than one" in note
+    assert "other was measured on other held-out documents than one" in note
 
 
 def noise_apart(rows, name):
@@ -204,7 +204,7 @@ def test_runs_without_anything_in_common_make_a_page(runs, tmp_path):
     for both in ([bare, runs[0]], [runs[0], bare]):
         text = compare_runs(both, tmp_path / "page.html").read_text(encoding="utf-8")
         check(text)
-        assert "was measured on other held-out text" in text
+        assert "was measured on other held-out documents" in text
 
 
 def test_runs_of_one_name_are_told_apart():

@@ -106,6 +106,15 @@ def test_overrides():
     assert len(caught.value.faults) == 4
 
 
+def test_overrides_find_names_with_dots():
+    content = {"sizes": {"0.5B": {"lr": 1}, "0": {"5B": 2}}}
+    assert parse_overrides(["sizes.0.5B.lr=2"], content) == {"sizes": {"0.5B": {"lr": 2}}}
+    assert parse_overrides(["sizes.0.7B.lr=2"], content) == {"sizes": {"0": {"7B": {"lr": 2}}}}
+    both = ["new={1.5B: {}}", "new.1.5B.lr=3"]
+    assert parse_overrides(both, content) == {"new": {"1.5B": {"lr": 3}}}
+    assert content == {"sizes": {"0.5B": {"lr": 1}, "0": {"5B": 2}}}
+
+
 def test_an_empty_override_empties():
     base = {"selections": {"raw": {"ratio": 0.3}}, "training": {"lr": 1e-3}}
     merge_into(base, {"selections": {}, "training": {"steps": 2}})

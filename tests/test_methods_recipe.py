@@ -141,7 +141,7 @@ FAULTS = [
     ({"sparse-kd": {"method": "sparse_kd"}}, "sparse_kd needs a capture; given None, there is all"),
     ({"sparse-kd": {"method": "sparse_kd", "capture": "kept"}},
      "'kept' belongs to the corpus 'refined', the student is trained on candidates; use all"),
-    ({"plain": {"method": "seqkd"}}, r"name a generation in students.plain.corpus \(there is writ"),
+    ({"plain": {"method": "seqkd"}}, r"name a generation in its corpus \(there is writ"),
     ({"seqkd": {"method": "seqkd", "reweighting": {"kind": "static"}}},
      "static goes by scores, which only candidates and selections have"),
     ({"minillm": {"method": "minillm", "parallel": "fsdp"}}, "needs all of it; use ddp"),

@@ -157,6 +157,7 @@ def test_faults_of_all_students_are_told_where_they_were_written(corpus_folder, 
         "odd": {"shape": {**shape, "num_heads": 3}},
     }
     content["study"]["methods"]["mixed"] = {"corpus": {"refined": 0.5, "candidates": 0.4}}
+    content["study"]["methods"]["written"] = {"training": {"method": "seqkd"}}
     content["students"] = {"mine": {"shape": shape, "corpus": "refned"}}
     with pytest.raises(ConfigError) as caught:
         make_recipe(content, "test")
@@ -165,12 +166,32 @@ def test_faults_of_all_students_are_told_where_they_were_written(corpus_folder, 
         "students.mine.corpus",
         "study.methods.mixed.corpus",
         "study.sizes.0.1M.training.reweighting.kind",
+        "study.methods.written.training.method",
     ]
-    del content["study"]["methods"]["mixed"]
+    del content["study"]["methods"]["mixed"], content["study"]["methods"]["written"]
     content["students"]["mine"]["corpus"] = "refined"
     with pytest.raises(ConfigError) as caught:
         preflight(make_recipe(content, "test"))
     assert [fault.partition(": ")[0] for fault in caught.value.faults] == ["study.sizes.odd"]
+
+
+def test_faults_of_shared_fields_are_told_where_they_were_written(corpus_folder, tmp_path):
+    content = study_content(corpus_folder, tmp_path)
+    sizes, methods = content["study"]["sizes"], content["study"]["methods"]
+    sizes["_big"] = {**sizes["small"]}
+    sizes["small"]["training"] = {"reweighting": {"normalization": "per_byte"}}
+    methods["tokens"] = {"training": {"reweighting": {"kind": "dynamic_tokens"}}}
+    content["scoring"] = {"per_token": True}
+    with pytest.raises(ConfigError) as caught:
+        make_recipe(content, "test")
+    (fault,) = caught.value.faults
+    assert fault.startswith("study.sizes.small.training.reweighting.normalization: ")
+    del sizes["small"]["training"], methods["tokens"], content["scoring"]
+    content["training"] = {**content["training"], "reweighting": {"kind": "dynamic_tokens"}}
+    with pytest.raises(ConfigError) as caught:
+        make_recipe(content, "test")
+    places = {fault.partition(": ")[0] for fault in caught.value.faults}
+    assert places == {"training.reweighting.kind"}
 
 
 def test_students_held_apart_read_no_candidate(corpus_folder, tmp_path):
@@ -284,6 +305,22 @@ def test_documents_too_unlike_to_compare_leave_out_an_interval(caplog):
     assert short.difference is not None
     assert like.paired is not None
     assert "no interval over documents for short" in caplog.text
+
+
+def test_only_domains_that_both_were_measured_in_are_compared():
+    plain = result("plain", 1, [3.0], by_domain={"books": 3.0, "law": 2.0, "noise": 9.0})
+    foreign = result("foreign", 1, [3.0], by_domain={"news": 1.0, "books": 3.5, "noise": 9.0})
+    for student, baseline, sign in ((foreign, plain, 1), (plain, foreign, -1)):
+        (found,) = compare([student, baseline], baseline.member.method)
+        assert found.difference == sign * 0.5
+        assert (found.domains_better, found.num_domains) == (sign == -1, 1)
+    assert domain_lines([plain, foreign]) == [
+        ["domain", "plain, small", "foreign, small"],
+        ["books", "3.0000", "3.5000"],
+        ["law", "2.0000", "nothing to predict"],
+        ["noise (set apart)", "9.0000", "9.0000"],
+        ["news", "nothing to predict", "1.0000"],
+    ]
 
 
 def test_compute_saved_is_read_at_the_worse_final_loss():

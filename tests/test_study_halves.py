@@ -54,6 +54,18 @@ def test_domains_set_apart_and_documents_nobody_measured_do_not_count(halves):
     assert halves.difference(documents((1.0,) * 4, domains=("news",)), baseline) is None
 
 
+def test_only_documents_that_both_measured_are_compared(halves):
+    baseline = documents((4.0, 3.0, 2.0, 5.0))
+    few = Documents(baseline.table.filter(pl.col("document").is_in(["a", "c"])))
+    empty = baseline.table.with_columns(
+        pl.when(pl.col("document").is_in(["b", "d"])).then(0).otherwise(pl.col(*SUMS)).name.keep()
+    )
+    for student in (few, Documents(empty)):
+        for pair in ((student, baseline), (baseline, student)):
+            found = halves.difference(*pair)
+            assert (found.low, found.high) == pytest.approx((0, 0))
+
+
 def test_a_domain_of_one_document_has_no_halves():
     one = Documents(documents((1.0,) * 4).table.filter(pl.col("document") == "a"))
     assert ScoreHalves.of(one, one).table.is_empty()

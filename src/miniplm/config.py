@@ -5,6 +5,7 @@ derives from `Config`. This module turns YAML and `a.b=c` overrides into such a 
 everything wrong with them into one `ConfigError`, with the nearest right name for unknown keys.
 """
 
+import copy
 import difflib
 import types
 import typing
@@ -131,6 +132,7 @@ def parse_overrides(
         {'sizes': {'0.5B': {'lr': 1}}}
     """
     nested: dict[str, Any] = {}
+    merged = copy.deepcopy(dict(content or {}))
     faults = []
     for word in overrides:
         key, separator, value = word.partition("=")
@@ -143,7 +145,9 @@ def parse_overrides(
         except yaml.YAMLError:
             faults.append(f"override {word!r}: the value {value!r} is not valid YAML")
             continue
-        merge_into(nested, _nest(_whole_names(parts, content), parsed))
+        change = _nest(_whole_names(parts, merged), parsed)
+        merge_into(nested, change)
+        merge_into(merged, change)
     if faults:
         raise ConfigError("overrides", faults)
     return nested

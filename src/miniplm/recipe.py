@@ -38,7 +38,6 @@ from miniplm.training.config import HELD_APART, READ_BY, TrainingConfig
 
 _SHORTER_SHARE = 0.25
 
-_FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _RESERVED = ("teacher", "reference")
 _SMALLEST_SHARE = 1 / MIXTURE_ROUND
 
@@ -266,10 +265,9 @@ class Recipe(Config):
 
     def _study_faults(self, study: StudyConfig) -> list[str]:
         """What is wrong with a study besides its students."""
-        places = [("study.methods", name) for name in study.methods]
-        places += [("study.sizes", name) for name in study.sizes]
-        faults = [fault for place, name in places if (fault := _folder_fault(place, name))]
-        return faults + study.faults()
+        faults = [_folder_fault("study.methods", name) for name in study.methods]
+        faults += [_folder_fault("study.sizes", name, starts="") for name in study.sizes]
+        return [fault for fault in faults if fault] + study.faults()
 
     def _text_faults(self) -> list[str]:
         """What is wrong with further texts to measure on."""
@@ -422,8 +420,9 @@ def _name_fault(kind: str, name: str) -> str:
     return _folder_fault(kind, name)
 
 
-def _folder_fault(kind: str, name: str) -> str:
-    if not _FOLDER_NAME.fullmatch(name):
+def _folder_fault(kind: str, name: str, *, starts: str = "[A-Za-z0-9]") -> str:
+    """What is wrong with a name of, or in the middle of, a folder's name."""
+    if not re.fullmatch(f"{starts}[A-Za-z0-9._-]*", name):
         return f"{kind}.{name}: becomes a folder; use letters, digits, '-', '_' and '.'"
     return ""
 

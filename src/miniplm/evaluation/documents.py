@@ -50,10 +50,10 @@ class Documents:
         return cls(sums.select("domain", "document", *SUMS).sort("domain", "document"), unit)
 
     def digests(self) -> dict[str, str]:
-        """What identifies the documents of each domain: a digest of their names.
+        """A digest of the names of each domain's documents.
 
-        It is the same under any tokenizer. Rows have no names, so where those are counted there
-        is none.
+        It does not depend on tokens, but for documents too short to be packed. Rows have no names,
+        so where those are counted there is none.
         """
         if self.unit == "rows":
             return {}

@@ -58,13 +58,17 @@ def _other_domains(first: ComparedRun, run: ComparedRun) -> list[str]:
 
 
 def _is_same(one: HeldOutRow | None, other: HeldOutRow | None) -> bool:
-    """Whether two rows are of the same text: its documents, where known, and its size.
+    """Whether two rows are of the same text: the names of its documents, if known, and its size.
 
     Tokenizers change the size by a few per cent, since the first token of a row counts nowhere.
     """
     if one is None or other is None:
         return False
-    if one.documents and other.documents and one.documents != other.documents:
+    if (
+        one.documents_digest
+        and other.documents_digest
+        and one.documents_digest != other.documents_digest
+    ):
         return False
     largest = max(one.num_bytes, other.num_bytes)
     return abs(one.num_bytes - other.num_bytes) <= 0.05 * largest
@@ -77,8 +81,8 @@ def unlike_text(runs: Sequence[ComparedRun]) -> list[str]:
         if unlike := _other_domains(runs[0], run):
             named = ", ".join(unlike[:4]) + (", ..." if len(unlike) > 4 else "")
             notes.append(
-                f"{run.name} was measured on other held-out text than {runs[0].name} "
-                f"({named}): its figures do not compare, and no difference is drawn."
+                f"{run.name} was measured on other held-out documents than {runs[0].name}, by "
+                f"names or sizes ({named}): its figures do not compare, and no difference is drawn."
             )
         elif not compares(runs[0], run):
             named = ", ".join(sorted(_apart(runs[0]) ^ _apart(run))[:4])

@@ -149,7 +149,7 @@ def _held_out(runs: Sequence[ComparedRun]) -> list[HeldOutRow]:
             loss=_figures(runs, [table[domain].loss for table in tables]),
             bits_per_byte=_figures(runs, [table[domain].bits_per_byte for table in tables]),
             set_apart=tables[0][domain].set_apart,
-            documents=tables[0][domain].documents,
+            documents_digest=tables[0][domain].documents_digest,
         )
         for domain in common
     ]

@@ -71,8 +71,8 @@ class HeldOutRow:
     bits_per_byte: Mapping[str, float]
     set_apart: bool = False
     """Whether it is left out of the average of domains."""
-    documents: str | None = None
-    """What identifies the documents, the same for every tokenizer; averages have none."""
+    documents_digest: str | None = None
+    """Of the names of the documents, whatever the tokenizer; averages have none."""
 
 
 @dataclass(frozen=True)

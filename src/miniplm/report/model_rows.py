@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping
 
-from miniplm.evaluation.averages import AVERAGE
+from miniplm.evaluation.averages import AVERAGE, AVERAGES
 from miniplm.evaluation.documents import DOCUMENTS_NAME, read_documents
 from miniplm.report.model_content import HeldOutRow, ModelRow, Role
 from miniplm.report.run_record import RunRecord
@@ -60,7 +60,7 @@ def held_out_rows(record: RunRecord) -> list[HeldOutRow]:
         for name in record.roles
     }
     name, first = next(iter(by_model.items()))
-    documents = read_documents(record.run.run_dir / "evaluate" / name / DOCUMENTS_NAME).digests()
+    digests = read_documents(record.run.run_dir / "evaluate" / name / DOCUMENTS_NAME).digests()
     return [
         HeldOutRow(
             domain=domain,
@@ -70,7 +70,7 @@ def held_out_rows(record: RunRecord) -> list[HeldOutRow]:
                 name: lines[domain]["bits_per_byte"] for name, lines in by_model.items()
             },
             set_apart=first[domain].get("set_apart", False),
-            documents=documents.get(domain),
+            documents_digest=digests.get(domain),
         )
         for domain in _measured_by_all(by_model)
     ]
@@ -80,7 +80,8 @@ def _measured_by_all(by_model: Mapping[str, Mapping[str, object]]) -> list[str]:
     """Domains of which every model has a figure, in order of the first's."""
     domains = list(dict.fromkeys(domain for lines in by_model.values() for domain in lines))
     for domain in domains:
-        if lacking := [name for name, lines in by_model.items() if domain not in lines]:
+        lacking = [name for name, lines in by_model.items() if domain not in lines]
+        if lacking and domain not in AVERAGES:
             logger.warning(
                 "held-out domain %s is left out of the report: %s has nothing to predict in it, "
                 "and its averages are over the others",

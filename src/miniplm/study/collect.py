@@ -30,19 +30,16 @@ def read_results(run_dir: Path, members: Iterable[Member]) -> list[StudentResult
     return [_read(run_dir, member) for member in members]
 
 
-def read_halves(run_dir: Path) -> ScoreHalves | None:
+def read_halves(run_dir: Path) -> ScoreHalves:
     """The held-out documents by their own score, from the evaluations of teacher and reference.
 
-    Returns:
-        None where these are not evaluated yet.
-
     Raises:
-        ArtefactError: A file is damaged.
+        ArtefactError: One is missing or damaged.
     """
-    paths = [run_dir / "evaluate" / name / DOCUMENTS_NAME for name in ("teacher", "reference")]
-    if not all(path.exists() for path in paths):
-        return None
-    teacher, reference = map(read_documents, paths)
+    teacher, reference = (
+        read_documents(run_dir / "evaluate" / name / DOCUMENTS_NAME)
+        for name in ("teacher", "reference")
+    )
     return ScoreHalves.of(teacher, reference)
 
 

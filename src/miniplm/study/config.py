@@ -44,6 +44,22 @@ class MethodConfig(Config):
         return self
 
 
+_SECTIONS = frozenset({"", "corpus", *SizeConfig.model_fields})
+"""Sections of a student; a fault of all of it has none."""
+
+
+def _gives(config: Config, fields: Sequence[str]) -> bool:
+    """Whether a field, at the end of a path of them, was given."""
+    for field in fields:
+        if field not in config.model_fields_set:
+            return False
+        inner = getattr(config, field)
+        if not isinstance(inner, Config):
+            return True
+        config = inner
+    return True
+
+
 @dataclass(frozen=True)
 class Member:
     """One student of a study."""
@@ -154,16 +170,21 @@ class StudyConfig(Config):
     def _where_written(self, fault: str) -> str:
         for member in self._members():
             rest = fault.removeprefix(f"students.{member.name}")
-            if rest != fault and rest[:1] in (".", ":"):
-                return self._place(member, rest) + rest
+            section, *fields = rest.partition(":")[0].split(".")[1:] or [""]
+            if rest != fault and rest[:1] in (".", ":") and section in _SECTIONS:
+                return (self._place(member, section, fields) + rest).removeprefix(".")
         return fault
 
-    def _place(self, member: Member, rest: str) -> str:
-        """The method of what methods give, and otherwise the size."""
-        _, section, *fields = [*rest.partition(":")[0].split("."), ""]
-        given = self.methods[member.method].training.model_fields_set
-        if section == "corpus" or (section == "training" and fields[0] in given):
+    def _place(self, member: Member, section: str, fields: Sequence[str]) -> str:
+        """Where a field of a student is given; the shared section has no place in a study."""
+        if section == "corpus":
             return f"study.methods.{member.method}"
+        if section == "training":
+            if _gives(self.methods[member.method].training, fields):
+                return f"study.methods.{member.method}"
+            size = self.sizes[member.size].training
+            if not _gives(size, fields) and fields[:1] != ["budget"]:
+                return ""
         return f"study.sizes.{member.size}"
 
     def faults(self) -> list[str]:

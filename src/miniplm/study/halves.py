@@ -59,7 +59,7 @@ class ScoreHalves:
     def difference(
         self, student: Documents, baseline: Documents, apart: Collection[str] = ()
     ) -> HalvesDifference | None:
-        """How far a student is from its baseline on either half.
+        """How far a student is from its baseline on either half, on documents both measured.
 
         Args:
             student: Sums of the held-out documents.
@@ -67,23 +67,26 @@ class ScoreHalves:
             apart: Domains that are not averaged over.
 
         Returns:
-            None where no domain has documents that both measured in both halves.
+            None where no domain has documents in both halves that both measured.
         """
-        bits = self._bits(student).join(self._bits(baseline), on=("domain", "is_high"), suffix="_b")
-        bits = bits.filter(~pl.col("domain").is_in(list(apart)))
+        both = self.table.join(student.table, on=_KEY).join(baseline.table, on=_KEY, suffix="_b")
+        measured = both.filter(
+            ~pl.col("domain").is_in(list(apart)), pl.col("num_bytes") > 0, pl.col("num_bytes_b") > 0
+        )
+        sums = measured.group_by("domain", "is_high").agg(
+            pl.col("log_prob", "num_bytes", "log_prob_b", "num_bytes_b").sum()
+        )
+        bits = sums.select("domain", "is_high", difference=_bits("") - _bits("_b"))
         bits = bits.filter(pl.len().over("domain") == 2)
         if bits.is_empty():
             return None
-        difference = pl.col("bits") - pl.col("bits_b")
         low, high = (
-            float(bits.filter(pl.col("is_high") == is_high).select(difference.mean()).item())
+            float(bits.filter(pl.col("is_high") == is_high)["difference"].mean())  # type: ignore[arg-type]
             for is_high in (False, True)
         )
         return HalvesDifference(low, high)
 
-    def _bits(self, documents: Documents) -> pl.DataFrame:
-        """Bits per byte of each half of each domain."""
-        joined = self.table.join(documents.table, on=_KEY)
-        sums = joined.group_by("domain", "is_high").agg(pl.col("log_prob", "num_bytes").sum())
-        bits = -pl.col("log_prob") / pl.col("num_bytes") / math.log(2)
-        return sums.filter(pl.col("num_bytes") > 0).select("domain", "is_high", bits=bits)
+
+def _bits(suffix: str) -> pl.Expr:
+    """Bits per byte of sums."""
+    return -pl.col(f"log_prob{suffix}") / pl.col(f"num_bytes{suffix}") / math.log(2)

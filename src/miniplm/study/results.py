@@ -1,6 +1,7 @@
 """The results of a study's students, and each against the baseline of its size and seed."""
 
 import itertools
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -59,7 +60,8 @@ class Comparison:
     Args:
         student: The student.
         baseline: The baseline.
-        difference: Bits per byte, averaged over domains; below 0 the student is better.
+        difference: Bits per byte, averaged over the domains that both were measured in; below 0 the
+            student is better.
         domains_better: Domains in which it is better, of those that are averaged over.
         num_domains: How many these are.
         compute_saved: How many times less training compute it needed to the worse of both final
@@ -108,13 +110,18 @@ def compare(results: Sequence[StudentResult], baseline: str) -> list[Comparison]
 
 
 def _compare(student: StudentResult, baseline: StudentResult) -> Comparison:
-    domains = [name for name in student.by_domain if name not in student.apart]
+    domains = [
+        name
+        for name in student.by_domain
+        if name not in student.apart and name in baseline.by_domain
+    ]
+    differences = [student.by_domain[name] - baseline.by_domain[name] for name in domains]
     saved, cautious = compute_saved(student.curve, baseline.curve)
     return Comparison(
         student=student,
         baseline=baseline,
-        difference=student.bits_per_byte - baseline.bits_per_byte,
-        domains_better=sum(student.by_domain[name] < baseline.by_domain[name] for name in domains),
+        difference=statistics.fmean(differences),
+        domains_better=sum(each < 0 for each in differences),
         num_domains=len(domains),
         compute_saved=saved,
         is_cautious=cautious,

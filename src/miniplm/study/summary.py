@@ -189,7 +189,11 @@ def _on_halves(compared: Sequence[Comparison], halves: ScoreHalves) -> list[Halv
         if each.student.documents is not None and each.baseline.documents is not None
     ]
     known = [each for each in found if each is not None]
-    return known if len(known) == len(compared) else []
+    if len(known) == len(compared):
+        return known
+    method = compared[0].student.member.method
+    logger.warning("%s and its baseline share no text in both halves of a domain", method)
+    return []
 
 
 def _paired(compared: Sequence[Comparison]) -> Difference | None:

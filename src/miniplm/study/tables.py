@@ -102,7 +102,11 @@ def halves_lines(summaries: Sequence[MethodSummary]) -> list[list[str]]:
             "higher less lower",
         ],
         *(
-            [line.size, line.label, *map(_difference, (low, high, _higher_less_lower(low, high)))]
+            [
+                line.size,
+                line.label,
+                *(_with_spread(each, "+") for each in (low, high, _higher_less_lower(low, high))),
+            ]
             for line in summaries
             if (low := line.on_low) is not None and (high := line.on_high) is not None
         ),
@@ -153,14 +157,10 @@ def _summary_cells(line: MethodSummary, *, apart: bool) -> list[str]:
     return [*cells, _with_spread(line.all_text)]
 
 
-def _with_spread(spread: Spread) -> str:
+def _with_spread(spread: Spread, sign: str = "") -> str:
+    """Mean and deviation; the sign `+` of differences."""
     deviation = spread.deviation
-    return f"{spread.mean:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
-
-
-def _difference(spread: Spread) -> str:
-    deviation = spread.deviation
-    return f"{spread.mean:+.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
+    return f"{spread.mean:{sign}.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
 
 
 def _interval(ends: tuple[float, float] | None) -> str:
@@ -190,15 +190,15 @@ def domain_lines(results: Sequence[StudentResult]) -> list[list[str]]:
     """Mean bits per byte over the seeds, by domain, for each size and method; headings first."""
     keys = list(dict.fromkeys((each.member.size, each.member.method) for each in results))
     lines = [["domain", *(f"{method}, {size}" for size, method in keys)]]
-    for domain in results[0].by_domain if results else ():
-        apart = domain in results[0].apart
+    for domain in dict.fromkeys(domain for each in results for domain in each.by_domain):
+        apart = any(domain in each.apart for each in results)
         cells = [f"{domain} (set apart)" if apart else domain]
         for key in keys:
             values = [
                 each.by_domain[domain]
                 for each in results
-                if (each.member.size, each.member.method) == key
+                if (each.member.size, each.member.method) == key and domain in each.by_domain
             ]
-            cells.append(f"{sum(values) / len(values):.4f}")
+            cells.append(f"{sum(values) / len(values):.4f}" if values else "nothing to predict")
         lines.append(cells)
     return lines

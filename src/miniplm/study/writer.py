@@ -9,6 +9,7 @@ import polars as pl
 from miniplm.manifest import Outcome, atomic_path, versions, write_atomically
 from miniplm.study.collect import read_halves, read_results
 from miniplm.study.config import StudyConfig
+from miniplm.study.halves import ScoreHalves
 from miniplm.study.results import Comparison, StudentResult, compare
 from miniplm.study.summary import MethodSummary, summarise
 from miniplm.study.tables import (
@@ -42,13 +43,19 @@ class StudyOutcome:
     sentences: Sequence[str]
 
 
-def study_outcome(run_dir: Path, study: StudyConfig, finished: Sequence[str]) -> StudyOutcome:
+def study_outcome(
+    run_dir: Path,
+    study: StudyConfig,
+    finished: Sequence[str],
+    halves: ScoreHalves | None = None,
+) -> StudyOutcome:
     """What there is to say of the students that are finished.
 
     Args:
         run_dir: Folder of the run.
         study: Its methods, sizes and seeds.
         finished: Names of students that are trained and evaluated.
+        halves: The held-out documents by their own score, where that is to be said.
 
     Raises:
         ArtefactError: A file is damaged.
@@ -56,7 +63,7 @@ def study_outcome(run_dir: Path, study: StudyConfig, finished: Sequence[str]) ->
     members = [member for member in study.members if member.name in set(finished)]
     results = read_results(run_dir, members)
     comparisons = compare(results, study.baseline)
-    summaries = summarise(results, comparisons, read_halves(run_dir))
+    summaries = summarise(results, comparisons, halves)
     sentences = study_sentences(summaries, study.baseline)
     return StudyOutcome(results, comparisons, summaries, sentences)
 
@@ -77,7 +84,8 @@ def write_study(
         StageNotReadyError: A student is not finished.
         ArtefactError: A file is damaged.
     """
-    outcome = study_outcome(run_dir, study, [member.name for member in study.members])
+    names = [member.name for member in study.members]
+    outcome = study_outcome(run_dir, study, names, read_halves(run_dir))
     folder.mkdir(parents=True, exist_ok=True)
     _write(students_table(outcome.results, outcome.comparisons), folder / "students.parquet")
     _write(domains_table(outcome.results), folder / "domains.parquet")
@@ -121,10 +129,10 @@ def _halves_parts(summaries: Sequence[MethodSummary]) -> list[str]:
     if len(lines) == 1:
         return []
     note = (
-        "Differences from the baseline in bits per byte, means over seeds, on the documents of "
-        "each domain that score lower and on those that score higher (the teacher's lead over the "
-        "reference, per byte). A method that is better on the "
-        "second only learnt what is like its selection, and not more."
+        "Differences from the baseline in bits per byte, means over seeds, on the held-out text of "
+        "each domain that scores lower and on that which scores higher (the teacher's lead over "
+        "the reference, per byte). A method that selects by score, and gains on the second while "
+        "it loses on the first, learnt what is like its selection, and not more."
     )
     return ["## Held-out text by its own score", markdown_table(lines), note]
 

@@ -38,7 +38,7 @@ def method_faults(
     if training.method == "seqkd" and not written:
         faults.append(
             f"{place}.method: seqkd trains on text that the teacher wrote; name a generation in "
-            f"students.{student}.corpus (there is {', '.join(generations) or 'none'})"
+            f"its corpus (there is {', '.join(generations) or 'none'})"
         )
     if training.method in TAUGHT and teacher_is_spread:
         faults.append(
