@@ -1,7 +1,7 @@
 """Sums by document, and the intervals that resampling documents gives."""
 
 import math
-from types import SimpleNamespace
+from dataclasses import asdict
 
 import numpy as np
 import polars as pl
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from conftest import random_rows, tiny_model, write_rows
 from miniplm.data.shards import make_sidecar, open_shards, write_shard
 from miniplm.errors import ArtefactError
-from miniplm.evaluation.averages import AVERAGE, OVERALL
+from miniplm.evaluation.averages import APART, AVERAGE, OVERALL, lines_over
 from miniplm.evaluation.bootstrap import interval, resampled_domains, resampled_sums
 from miniplm.evaluation.documents import (
     DOCUMENTS_NAME,
@@ -25,7 +25,9 @@ from miniplm.evaluation.documents import (
 from miniplm.evaluation.held_out import evaluate_model
 from miniplm.evaluation.paired import paired_documents
 from miniplm.evaluation.summary import domain_sums, summarise
+from miniplm.manifest import Manifest, write_json
 from miniplm.report.model_rows import held_out_rows
+from miniplm.report.run_record import RunFiles, RunRecord
 from miniplm.scoring.scoring_model import ScoringModel
 from miniplm.scoring.segments import segment_numbers
 
@@ -216,25 +218,36 @@ def test_documents_are_known_by_their_names_in_any_order():
 
 
 def test_a_domain_that_a_model_cannot_be_measured_in_is_left_out_and_said(tmp_path, caplog):
-    pieces = [("books", "a", -1.0, 2, 3), ("law", "b", -1.0, 2, 3)]
-    pieces = pl.DataFrame(pieces, schema=["domain", "document", *SUMS], orient="row")
-    Documents.of_pieces(pieces).write(tmp_path / "evaluate/one" / DOCUMENTS_NAME)
-    lines = {
-        name: [
-            {"domain": domain, "num_bytes": 3, "loss": 1.0, "bits_per_byte": 2.0}
-            for domain in domains
-        ]
-        for name, domains in {"one": ("books", "law"), "other": ("books",)}.items()
-    }
-    record = SimpleNamespace(
-        roles=dict.fromkeys(lines, "student"),
-        held_out_lines=lines.get,
-        run=SimpleNamespace(run_dir=tmp_path),
+    pieces = pl.DataFrame(
+        [("books", "a", -2.0, 2, 3), ("law", "b", -1.0, 2, 3), ("noise", "c", -9.0, 3, 1)],
+        schema=["domain", "document", *SUMS],
+        orient="row",
     )
-    (row,) = held_out_rows(record)
-    assert row.domain == "books"
-    assert row.bits_per_byte == {"one": 2.0, "other": 2.0}
+    both = {}
+    for name, kept in {"one": pieces, "other": pieces.filter(pl.col("domain") != "law")}.items():
+        Documents.of_pieces(kept).write(tmp_path / "evaluate" / name / DOCUMENTS_NAME)
+        lines = [asdict(line) for line in summarise(kept, ["noise"])]
+        both[name] = lines
+        facts = {"held_out": lines}
+        made = Manifest(f"evaluate/{name}", "", {}, {}, {}, 0, 0.0, facts, 0.0, "", {})
+        write_json(tmp_path / "evaluate" / name / "manifest.json", asdict(made))
+    run = RunFiles(tmp_path, tmp_path, "title", ["evaluate/one", "evaluate/other"],
+                   dict.fromkeys(both, "made up"), {}, "")  # fmt: skip
+    rows = {row.domain: row for row in held_out_rows(RunRecord(run))}
+    assert list(rows) == ["books", "noise", AVERAGE, APART, OVERALL]
+    for line in both["other"]:  # which measured nothing else
+        row = rows[line["domain"]]
+        for name in both:
+            assert row.loss[name] == pytest.approx(line["loss"])
+            assert row.bits_per_byte[name] == pytest.approx(line["bits_per_byte"])
+        assert (row.num_bytes, row.set_apart) == (line["num_bytes"], line["set_apart"])
     assert "domain law is left out of the report: other has nothing" in caplog.text
+
+
+def test_nothing_is_averaged_where_no_domain_is_common():
+    lines = [asdict(line) for line in summarise(made_up(3).table)]
+    with pytest.raises(ArtefactError, match="no held-out domain in which every model"):
+        lines_over(lines, [])
 
 
 def test_resampling_one_document_gives_it_back():

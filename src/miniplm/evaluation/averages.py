@@ -5,6 +5,8 @@ Everything that averages over domains (held-out figures, curves, verdicts) goes 
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from statistics import fmean
+from typing import Any
 
 from miniplm.errors import ArtefactError
 
@@ -61,3 +63,49 @@ def mean_over_domains(values: Mapping[str, float], apart: Collection[str] = ()) 
     if not counted:
         raise ValueError(f"no domain to average over; there are {sorted(values)}, all set apart")
     return sum(counted) / len(counted)
+
+
+def lines_over(
+    lines: Sequence[Mapping[str, Any]], domains: Collection[str]
+) -> list[dict[str, Any]]:
+    """Figures of some of the domains, and averages over these alone, which have no intervals.
+
+    Args:
+        lines: Of domains and averages: domain, num_tokens, num_bytes, loss (nats per token),
+            bits_per_byte and set_apart, as an evaluation leaves them.
+        domains: Names of those to keep.
+
+    Raises:
+        ArtefactError: None is left that is not set apart.
+    """
+    kept = [dict(line) for line in lines if line["domain"] in domains]
+    clean = [line for line in kept if not line["set_apart"]]
+    apart = [line for line in kept if line["set_apart"]]
+    if not clean:
+        raise ArtefactError(
+            "there is no held-out domain in which every model has something to predict, and that "
+            "is not set apart; give longer held-out documents, or leave a model out"
+        )
+    averages = [_mean_line(AVERAGE, clean)]
+    averages += [_mean_line(APART, apart) | {"set_apart": True}] if apart else []
+    return [*kept, *averages, _pooled_line(kept)]
+
+
+def _mean_line(name: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return _sums(name, lines) | {
+        figure: fmean(line[figure] for line in lines) for figure in ("loss", "bits_per_byte")
+    }
+
+
+def _pooled_line(lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of all text together: losses count by tokens, bits by bytes."""
+    weights = {"loss": "num_tokens", "bits_per_byte": "num_bytes"}
+    return _sums(OVERALL, lines) | {
+        figure: fmean((line[figure] for line in lines), [line[weight] for line in lines])
+        for figure, weight in weights.items()
+    }
+
+
+def _sums(name: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    counts = {key: sum(line[key] for line in lines) for key in ("num_tokens", "num_bytes")}
+    return {"domain": name, "set_apart": False, **counts}

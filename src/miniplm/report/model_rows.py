@@ -1,13 +1,11 @@
 """What the stages of a run say of its models: compute, and held-out text."""
 
 from collections import Counter
-from collections.abc import Mapping
 
-from miniplm.evaluation.averages import AVERAGE, AVERAGES
+from miniplm.evaluation.averages import AVERAGE
 from miniplm.evaluation.documents import DOCUMENTS_NAME, read_documents
 from miniplm.report.model_content import HeldOutRow, ModelRow, Role
 from miniplm.report.run_record import RunRecord
-from miniplm.runtime.log import logger
 
 
 def model_rows(record: RunRecord) -> list[ModelRow]:
@@ -49,11 +47,9 @@ def _preparation_flops(record: RunRecord, name: str, *, shared: bool = False) ->
 def held_out_rows(record: RunRecord) -> list[HeldOutRow]:
     """One row per domain, and the averages, with the figures of every model.
 
-    A domain in which some model has nothing to predict (another tokenizer leaves its text too
-    short) is left out, which is logged.
-
     Raises:
-        ArtefactError: The sums of documents of the first model are missing.
+        ArtefactError: The sums of documents of the first model are missing, or no domain is left
+            to average over.
     """
     by_model = {
         name: {line["domain"]: line for line in record.held_out_lines(name)}
@@ -72,20 +68,5 @@ def held_out_rows(record: RunRecord) -> list[HeldOutRow]:
             set_apart=first[domain].get("set_apart", False),
             documents_digest=digests.get(domain),
         )
-        for domain in _measured_by_all(by_model)
+        for domain in first
     ]
-
-
-def _measured_by_all(by_model: Mapping[str, Mapping[str, object]]) -> list[str]:
-    """Domains of which every model has a figure, in order of the first's."""
-    domains = list(dict.fromkeys(domain for lines in by_model.values() for domain in lines))
-    for domain in domains:
-        lacking = [name for name, lines in by_model.items() if domain not in lines]
-        if lacking and domain not in AVERAGES:
-            logger.warning(
-                "held-out domain %s is left out of the report: %s has nothing to predict in it, "
-                "and its averages are over the others",
-                domain,
-                ", ".join(lacking),
-            )
-    return [domain for domain in domains if all(domain in lines for lines in by_model.values())]

@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from miniplm.evaluation.averages import AVERAGES, lines_over
 from miniplm.manifest import Manifest, require_manifest
 from miniplm.report.model_content import Role
+from miniplm.runtime.log import logger
 from miniplm.scoring.proxy_config import ProxyConfig
 from miniplm.selection.config import SelectionConfig
 from miniplm.study.config import StudyConfig
@@ -77,9 +80,38 @@ class RunRecord:
         self.roles: dict[str, Role] = {name: _SCORERS.get(name, "student") for name in run.origins}
 
     def held_out_lines(self, model: str) -> list[dict[str, Any]]:
-        """What a model's evaluation says of each domain, and of all."""
+        """What a model's evaluation says of each domain, and of all.
+
+        A domain in which some model has nothing to predict (another tokenizer leaves its text too
+        short) is left out, of the averages too.
+
+        Raises:
+            ArtefactError: No domain is left to average over.
+        """
+        lines = self._measured(model)
+        if {line["domain"] for line in lines} - set(AVERAGES) <= self._common_domains:
+            return lines
+        return lines_over(lines, self._common_domains)
+
+    def _measured(self, model: str) -> list[dict[str, Any]]:
         lines: list[dict[str, Any]] = self.manifests[f"evaluate/{model}"].facts["held_out"]
         return lines
+
+    @cached_property
+    def _common_domains(self) -> set[str]:
+        """Domains of which every model has figures; others are logged."""
+        by_model = {
+            name: {line["domain"] for line in self._measured(name)} - set(AVERAGES)
+            for name in self.roles
+        }
+        for domain in sorted(set.union(*by_model.values())):
+            if lacking := [name for name, domains in by_model.items() if domain not in domains]:
+                logger.warning(
+                    "held-out domain %s is left out of the report: %s has nothing to predict in it",
+                    domain,
+                    ", ".join(lacking),
+                )
+        return set.intersection(*by_model.values())
 
     @property
     def domains_apart(self) -> set[str]:
