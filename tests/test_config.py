@@ -56,7 +56,7 @@ def test_faults_between_fields_are_listed_at_once(tmp_path):
     text = """
 corpus: {source: embedded}
 teacher: {shape: {hidden_size: 32, num_layers: 1}}
-reference: {name: a, training: {lr: 1.0}}
+reference: {name: a, training: {lr: 1.0}, leave_out: ["noise-*"]}
 splits: {held_out: 0}
 students:
   teacher: {shape: {hidden_size: 32, num_layers: 1}}
@@ -67,6 +67,7 @@ students:
         "teacher.training.budget: a teacher from scratch has to be trained",
         "splits.teacher: is 0",
         "reference.training: a released model is not trained",
+        "reference.leave_out: a released model is not trained",
         "students.teacher: this name is taken",
         "students.a/b: becomes a folder",
         "students.a/b.name: students are pre-trained from scratch",

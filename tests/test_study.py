@@ -522,6 +522,16 @@ def finished(tmp_path_factory, corpus_folder):
     return recipe, run_study(recipe)
 
 
+def test_a_teacher_without_some_domains_is_another_one(corpus_folder, tmp_path):
+    recipe = make_recipe(study_content(corpus_folder, tmp_path), "test")
+    one, other = (Road(override_recipe(recipe, words, "test"))
+                  for words in ([], ["teacher.leave_out=[code]"]))  # fmt: skip
+    for name, is_same in (("train/teacher", False), ("train/reference", True)):
+        same = one.step(name).spec.fingerprint == other.step(name).spec.fingerprint
+        assert same == is_same
+    assert "leave_out" not in one.step("train/teacher").spec.config
+
+
 def test_a_study_runs_to_its_tables(finished):
     recipe, view = finished
     run_dir = view.run_dir

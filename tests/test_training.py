@@ -387,6 +387,28 @@ def test_a_student_of_any_family_becomes_a_hugging_face_folder(family, inputs, t
     assert {p.suffix for p in folder.iterdir()} <= {".safetensors", ".json", ".md", ".jinja"}
 
 
+def test_domains_that_are_left_out_are_not_trained_on(inputs, tmp_path):
+    without = replace(inputs, leave_out=("od*",))
+    feed = make_feed(without, config(), 1)
+    shown = np.concatenate([feed.order.batch(step, 5) for step in range(4)])
+    assert set(shown.tolist()) == set(range(0, 20, 2))
+    for epoch in (shown[:10], shown[10:]):
+        assert len(set(epoch.tolist())) == 10
+    shape = ModelConfig(
+        shape=ShapeConfig(hidden_size=16, intermediate_size=32, num_layers=1, num_heads=2)
+    )
+    settings = config(budget={"steps": 2})
+    outcome = train_model("student", shape, settings, without, 1, tmp_path / "out")
+    assert outcome.counts["sequences"] == 10
+    assert outcome.facts["epochs"] == 2 * settings.global_batch_size / 10
+    with pytest.raises(ArtefactError, match="matches every domain of the corpus"):
+        make_feed(replace(inputs, leave_out=("*",)), config(), 1)
+    other = write_rows(tmp_path / "other", random_rows(5, vocab_size=300), vocab_size=300)
+    mixed = replace(without, corpora={**dict.fromkeys(inputs.corpora, 0.5), other: 0.5})
+    with pytest.raises(ConfigError, match="several are given"):
+        make_feed(mixed, config(), 1)
+
+
 def test_a_mixture_takes_nothing_that_is_stored_beside_one_corpus(inputs, tmp_path):
     other = write_rows(tmp_path / "other", random_rows(5, vocab_size=300), vocab_size=300)
     mixed = replace(inputs, corpora={**dict.fromkeys(inputs.corpora, 0.5), other: 0.5})

@@ -53,6 +53,11 @@ class ScorerConfig(ModelConfig):
     training: TrainingConfig | None = Field(
         None, description="how to train it, when it starts from scratch on its own split"
     )
+    leave_out: list[str] = Field(
+        default_factory=list,
+        description="domains (globs, such as noise-*) of its split that it is not trained on: what "
+        "a teacher has learnt it finds good",
+    )
 
 
 class StudentConfig(ModelConfig):
@@ -342,8 +347,12 @@ class Recipe(Config):
     def _scorer_faults(self, role: str, scorer: ScorerConfig) -> list[str]:
         share = getattr(self.splits, role)
         if not scorer.from_scratch:
-            given = scorer.training is not None
-            return [f"{role}.training: a released model is not trained; remove it"] * given
+            given = {"training": scorer.training is not None, "leave_out": bool(scorer.leave_out)}
+            return [
+                f"{role}.{field}: a released model is not trained; remove it"
+                for field, is_given in given.items()
+                if is_given
+            ]
         faults = []
         if scorer.tokenizer == "own":
             faults.append(

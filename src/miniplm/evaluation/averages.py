@@ -19,6 +19,11 @@ OVERALL = "all text"
 AVERAGES = (AVERAGE, APART, OVERALL)
 
 
+def matches_any(domain: str, globs: Sequence[str]) -> bool:
+    """Whether any of the globs matches a domain's name, case and all."""
+    return any(fnmatchcase(domain, glob) for glob in globs)
+
+
 def domains_apart(domains: Iterable[str], globs: Sequence[str]) -> frozenset[str]:
     """The domains that any of the globs matches, case and all.
 
@@ -30,7 +35,7 @@ def domains_apart(domains: Iterable[str], globs: Sequence[str]) -> frozenset[str
         ['noise-hex', 'noise-logs']
     """
     names = set(domains)
-    apart = frozenset(name for name in names if any(fnmatchcase(name, glob) for glob in globs))
+    apart = frozenset(name for name in names if matches_any(name, globs))
     if not leaves_some(names, globs):
         raise ArtefactError(
             f"evaluation.set_apart ({', '.join(globs)}) matches every domain of the held-out text "
@@ -42,7 +47,7 @@ def domains_apart(domains: Iterable[str], globs: Sequence[str]) -> frozenset[str
 def leaves_some(domains: Iterable[str], globs: Sequence[str]) -> bool:
     """Whether there is a domain that no glob matches, or none at all."""
     names = set(domains)
-    return not names or any(not any(fnmatchcase(name, glob) for glob in globs) for name in names)
+    return not names or any(not matches_any(name, globs) for name in names)
 
 
 def mean_over_domains(values: Mapping[str, float], apart: Collection[str] = ()) -> float:

@@ -122,27 +122,37 @@ class Road:
         """The training of a teacher or reference; None for a released one."""
         if config.training is None:
             return None
-        return self._add_on_split(role, config, config.training, role)
+        return self._add_on_split(role, config, config.training, role, config.leave_out)
 
     def _add_on_split(
-        self, name: str, config: ModelConfig, training: "TrainingConfig", split: str
+        self,
+        name: str,
+        config: ModelConfig,
+        training: "TrainingConfig",
+        split: str,
+        leave_out: Sequence[str] = (),
     ) -> Step:
-        """The training of a model on a split of its own."""
+        """The training of a model on a split of its own, but for the domains left out."""
+        words = f"the {split} split" + (f" without {', '.join(leave_out)}" if leave_out else "")
 
         def given() -> "TrainInputs":
             from miniplm.training.inputs import TrainInputs
 
             return TrainInputs(
                 corpora={self._tokenized.split(split): 1.0},
-                corpus=f"the {split} split",
+                corpus=words,
                 tokenizer=self._tokenized.tokenizer,
                 held_out=self._tokenized.split("held_out"),
                 held_out_sequences=self.recipe.evaluation.held_out_sequences_while_training,
+                leave_out=tuple(leave_out),
             )
 
         needs = {"tokenize": self._tokenized.step}
         inputs = {"tokenize": self._tokenized.splits}
-        return self._add_training(name, config, training, given, needs, {"split": split}, inputs)
+        settings: dict[str, object] = {"split": split}
+        if leave_out:
+            settings["leave_out"] = list(leave_out)
+        return self._add_training(name, config, training, given, needs, settings, inputs)
 
     def _add_training(
         self,

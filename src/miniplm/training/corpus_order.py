@@ -1,5 +1,6 @@
 """The order of a corpus in training, as its selection has it."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -11,6 +12,7 @@ from miniplm.data.narrowing import NarrowingOrder
 from miniplm.data.order import EpochOrder, Order
 from miniplm.data.parquet import ColumnFile
 from miniplm.errors import ArtefactError
+from miniplm.evaluation.averages import matches_any
 from miniplm.selection.tables import REPEATS_FIELD, UNTIL_FIELD
 
 
@@ -22,6 +24,23 @@ def corpus_order(store: SequenceStore, seed: int) -> Order:
         return EpochOrder(len(drawn), seed, partial(_always, drawn))
     until_M = sidecar_column(store, UNTIL_FIELD.name)
     return EpochOrder(len(store), seed) if until_M is None else NarrowingOrder(until_M, seed)
+
+
+def order_without(store: SequenceStore, globs: Sequence[str], seed: int) -> EpochOrder:
+    """The sequences of all domains but those that a glob matches, once an epoch.
+
+    Raises:
+        ArtefactError: None is left.
+    """
+    names, numbers_M = store.domains()
+    kept = [number for number, name in enumerate(names) if not matches_any(name, globs)]
+    indices = np.flatnonzero(np.isin(numbers_M, kept))
+    if len(indices) == 0:
+        raise ArtefactError(
+            f"leave_out ({', '.join(globs)}) matches every domain of the corpus "
+            f"({', '.join(names)}), so that nothing is left to train on. Leave some in."
+        )
+    return EpochOrder(len(indices), seed, partial(_always, indices))
 
 
 def has_order_of_its_own(store: SequenceStore) -> bool:

@@ -17,7 +17,7 @@ from miniplm.scoring.scoring_model import ScoringModel
 from miniplm.training.captured import Captured
 from miniplm.training.compute import new_tokens
 from miniplm.training.config import TrainingConfig
-from miniplm.training.corpus_order import corpus_order, has_order_of_its_own
+from miniplm.training.corpus_order import corpus_order, has_order_of_its_own, order_without
 from miniplm.training.feed import Feed, Supplements, Writing
 from miniplm.training.held_out import HeldOut
 from miniplm.training.reweighting import repeated, static_weights
@@ -37,6 +37,7 @@ class TrainInputs:
         scores: Score tables of the corpus, for reweighting.
         captured: Folder of the teacher's stored distributions, for sparse KD.
         teacher: Loads the teacher, for vanilla KD and MiniLLM.
+        leave_out: Domains (globs) of a single corpus that are not trained on.
     """
 
     corpora: Mapping[Path, float]
@@ -47,6 +48,7 @@ class TrainInputs:
     scores: ScoreTables | None = None
     captured: Path | None = None
     teacher: Callable[[], ScoringModel] | None = field(default=None, repr=False)
+    leave_out: tuple[str, ...] = ()
 
     def held_out_losses(self) -> HeldOut | None:
         """The held-out sequences for the losses along the way, if there are any."""
@@ -75,6 +77,8 @@ def make_feed(inputs: TrainInputs, training: TrainingConfig, seed: int) -> Feed:
             store, inputs, training, [sum(map(len, group)) for group in shards], seed
         )
     supplements = _supplements(store, inputs, training, seed)
+    if inputs.leave_out:
+        return Feed(store, order_without(store, inputs.leave_out, seed), supplements)
     if training.reweighting.kind != "repeats":
         return Feed(store, corpus_order(store, seed), supplements)
     if has_order_of_its_own(store):
@@ -130,6 +134,8 @@ def _mixed_feed(
                 f"{len(sizes)} are given"
             ],
         )
+    if inputs.leave_out:
+        raise ConfigError("leave_out", ["takes domains out of one corpus; several are given"])
     if has_order_of_its_own(store):
         raise ConfigError(
             "training",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from miniplm.data.loader import SequenceStore
+from miniplm.data.order import EpochOrder
 from miniplm.data.tokenizer import load_tokenizer, put_no_marks
 from miniplm.errors import ConfigError
 from miniplm.manifest import Outcome, write_atomically
@@ -24,6 +25,7 @@ from miniplm.training.checkpoint import TrainingState
 from miniplm.training.checks import on_policy_faults
 from miniplm.training.compute import training_flops_per_token
 from miniplm.training.config import TAUGHT, TrainingConfig
+from miniplm.training.feed import Feed
 from miniplm.training.inputs import TrainInputs, make_feed, origins
 from miniplm.training.model_card import CardFacts, model_card
 from miniplm.training.on_policy import OnPolicyLoss, Policy
@@ -100,10 +102,11 @@ def train_model(
     )
     state = trainer.train()
     flops = state.num_tokens * flops_per_token
-    facts = _facts(name, size, state, store, inputs, training, flops)
+    num_sequences = _num_sequences(feed)
+    facts = _facts(name, size, state, feed, inputs, training, flops)
     _save(trainer, tokenizer, facts, folder / MODEL_FOLDER)
     return Outcome(
-        counts={"steps": state.step, "sequences": len(store)},
+        counts={"steps": state.step, "sequences": num_sequences},
         num_tokens=state.num_tokens,
         flops=flops,
         facts={
@@ -111,7 +114,7 @@ def train_model(
             "num_embedding_params": size.num_embedding_params,
             "num_active_params": size.num_active_params,
             "tokens_per_param": state.num_tokens / size.num_params,
-            "epochs": state.step * training.global_batch_size / len(store),
+            "epochs": state.step * training.global_batch_size / num_sequences,
             "training_seconds": round(state.seconds, 3),
         },
         obsolete=(CHECKPOINTS_FOLDER,) if training.keep_every_steps is None else (),
@@ -166,6 +169,11 @@ def _loss_settings(training: TrainingConfig) -> LossSettings:
     )
 
 
+def _num_sequences(feed: Feed) -> int:
+    """Sequences of an epoch: repeated ones as often as they come, and none that is left out."""
+    return feed.order.num_sequences if isinstance(feed.order, EpochOrder) else len(feed.store)
+
+
 def _identity(
     config: ModelConfig,
     training: TrainingConfig,
@@ -184,6 +192,8 @@ def _identity(
         "shares": list(inputs.corpora.values()),
         "teacher": teacher,
     }
+    if inputs.leave_out:
+        identity["leave_out"] = list(inputs.leave_out)
     plain: dict[str, Any] = json.loads(json.dumps(identity))
     return plain
 
@@ -221,7 +231,7 @@ def _facts(
     name: str,
     size: ModelSize,
     state: TrainingState,
-    store: SequenceStore,
+    feed: Feed,
     inputs: TrainInputs,
     training: TrainingConfig,
     flops: float,
@@ -231,10 +241,10 @@ def _facts(
         name=name,
         num_params=size.num_params,
         corpus=inputs.corpus,
-        num_sequences=len(store),
+        num_sequences=_num_sequences(feed),
         num_tokens=state.num_tokens,
         num_steps=state.step,
         flops=flops,
-        max_length=store.max_length,
+        max_length=feed.store.max_length,
         settings=settings,
     )
