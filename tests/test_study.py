@@ -27,8 +27,9 @@ from miniplm.road.road import Road
 from miniplm.scaling.curves import CurvePoint, LossCurve
 from miniplm.study.collect import read_results
 from miniplm.study.config import Member
+from miniplm.study.diagnosis import lead_sentences
 from miniplm.study.gain import FEWEST_ROWS, Sampled, correlate
-from miniplm.study.lead import LeadSums
+from miniplm.study.lead import DomainLead, Lead, LeadSums
 from miniplm.study.results import StudentResult, ahead_from, compare, compute_saved
 from miniplm.study.summary import Spread, summarise
 from miniplm.study.tables import domain_lines, markdown_table, students_table, summary_lines
@@ -520,6 +521,14 @@ def finished(tmp_path_factory, corpus_folder):
     path.write_text(yaml.safe_dump(study_content(corpus_folder, folder / "run")), encoding="utf-8")
     recipe = load_recipe(path)
     return recipe, run_study(recipe)
+
+
+def test_domains_where_the_teacher_is_behind_are_said():
+    ahead = DomainLead("books", 5, 1.0, 2.0, 0.1, 0.0)
+    behind = DomainLead("noise", 5, 3.0, 2.0, 0.1, 1.0)
+    said = " ".join(lead_sentences(Lead((ahead, behind), 0.1), None))
+    assert "It is not ahead in noise: such text scores low and goes first." in said
+    assert "not ahead" not in " ".join(lead_sentences(Lead((ahead,), 0.0), None))
 
 
 def test_a_teacher_without_some_domains_is_another_one(corpus_folder, tmp_path):

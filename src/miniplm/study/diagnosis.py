@@ -106,7 +106,10 @@ def lead_sentences(
         f"({by_lead[0].domain}) to {by_lead[-1].ahead:.2f} {unit} ({by_lead[-1].domain})."
     ]
     if behind := [line.domain for line in by_lead if line.ahead <= 0]:
-        sentences.append(f"It is not ahead in {', '.join(behind)}: scores say nothing there.")
+        sentences.append(
+            f"It is not ahead in {', '.join(behind)}: such text scores low and goes first. That is "
+            "right for what nobody wants; for the rest the teacher has read too little of it."
+        )
     between = f"{lead.between:.0%} of the scores' variance lies between domains"
     if lead.between >= _MOSTLY and len(lead.domains) > 1:
         between += "; a ranking over all of them is largely a choice of domains"
