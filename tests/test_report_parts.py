@@ -1,5 +1,6 @@
 import doctest
 import math
+import re
 from dataclasses import replace
 from itertools import pairwise
 from types import SimpleNamespace
@@ -251,6 +252,8 @@ def test_the_page_says_first_what_was_compared():
     )
     many = replace(report(), selections=[selection(name=str(n), num_kept=n) for n in range(5)])
     assert "; 5 selections keep 0.0 % to " in setup_sentences(many)[0]
+    alike = replace(report(), selections=[selection(name=str(n)) for n in range(5)])
+    assert re.search(r"; 5 selections keep \d+\.\d %\.", setup_sentences(alike)[0])
     released = replace(report().models[0], origin="Qwen/Qwen1.5-1.8B", num_params=None)
     found = setup_sentences(replace(report(), models=[released, *report().models[1:3]]))
     assert found[0].startswith("The teacher Qwen/Qwen1.5-1.8B and a reference of 620k parameters")

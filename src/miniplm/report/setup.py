@@ -48,10 +48,8 @@ def _scored(selections: Sequence[SelectionSummary]) -> str:
             for each, share in zip(selections, kept, strict=True)
         ]
         return f"{number}; {', '.join(parts)}"
-    return (
-        f"{number}; {len(selections)} selections keep {formats.percent(min(kept))} to "
-        f"{formats.percent(max(kept))}"
-    )
+    ends = dict.fromkeys(map(formats.percent, (min(kept), max(kept))))
+    return f"{number}; {len(selections)} selections keep {' to '.join(ends)}"
 
 
 def _trained(students: Sequence[ModelRow]) -> str:

@@ -43,7 +43,7 @@ HELD_OUT_SAMPLE = "balanced over domains"
 EVALUATION_FORMAT = 2
 """Raised when an evaluation would from now on measure more."""
 
-PAGE_FORMAT = 15
+PAGE_FORMAT = 16
 """Raised when the report says more from the same results."""
 
 
