@@ -4,10 +4,10 @@ Everything that averages over domains (held-out figures, curves, verdicts) goes 
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from statistics import fmean
 from typing import Any
 
+from miniplm.data.domain_globs import matches_any
 from miniplm.errors import ArtefactError
 
 AVERAGE = "average of domains"
@@ -17,11 +17,6 @@ APART = "average of domains set apart"
 OVERALL = "all text"
 """Counts each token (or byte) once, of all domains."""
 AVERAGES = (AVERAGE, APART, OVERALL)
-
-
-def matches_any(domain: str, globs: Sequence[str]) -> bool:
-    """Whether any of the globs matches a domain's name, case and all."""
-    return any(fnmatchcase(domain, glob) for glob in globs)
 
 
 def domains_apart(domains: Iterable[str], globs: Sequence[str]) -> frozenset[str]:

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from miniplm.data.domain_globs import matches_any
 from miniplm.data.loader import SequenceStore
 from miniplm.data.narrowing import NarrowingOrder
 from miniplm.data.order import EpochOrder, Order
 from miniplm.data.parquet import ColumnFile
 from miniplm.errors import ArtefactError
-from miniplm.evaluation.averages import matches_any
 from miniplm.selection.tables import REPEATS_FIELD, UNTIL_FIELD
 
 
