@@ -93,7 +93,8 @@ def lines_over(
 
 def _mean_line(name: str, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return _sums(name, lines) | {
-        figure: fmean(line[figure] for line in lines) for figure in ("loss", "bits_per_byte")
+        figure: mean_over_domains({line["domain"]: line[figure] for line in lines})
+        for figure in ("loss", "bits_per_byte")
     }
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 DIAGNOSE = "diagnose"
 STUDY = "study"
 """Names of the steps, and of their folders."""
-STUDY_FORMAT = 5
+STUDY_FORMAT = 6
 """Raised when the tables say more from the same results."""
 
 

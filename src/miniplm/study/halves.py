@@ -2,8 +2,8 @@
 
 A selection by score shifts what a student reads, between domains and within them. So the held-out
 documents of each domain are cut into the half on which the teacher is less far ahead of the
-reference, and the half on which it is further ahead. Students that gain on the second and lose on
-the first learnt what is like the selection, and not more.
+reference, and the half on which it is further ahead. Students lean to what their text is like; a
+control with rows by chance (`mix_of`) tells how much of that is the score's doing.
 """
 
 import math

@@ -131,8 +131,8 @@ def _halves_parts(summaries: Sequence[MethodSummary]) -> list[str]:
     note = (
         "Differences from the baseline in bits per byte, means over seeds, on the held-out text of "
         "each domain that scores lower and on that which scores higher (the teacher's lead over "
-        "the reference, per byte). A method that selects by score, and gains on the second while "
-        "it loses on the first, learnt what is like its selection, and not more."
+        "the reference, per byte). Students lean to what their text is like; a control with rows "
+        "by chance tells how much of that is the score's doing."
     )
     return ["## Held-out text by its own score", markdown_table(lines), note]
 
