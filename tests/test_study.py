@@ -18,8 +18,10 @@ from tests.conftest import tiny_recipe
 from miniplm.cli import main
 from miniplm.errors import ArtefactError, ConfigError
 from miniplm.evaluation.documents import Documents
+from miniplm.planning.basis import Basis
 from miniplm.planning.gathered import gather_seeds
 from miniplm.planning.plan import StepPlan
+from miniplm.planning.training import training_cost
 from miniplm.preflight import preflight
 from miniplm.recipe import load_recipe, make_recipe, override_recipe
 from miniplm.recipe_text import recipe_yaml
@@ -539,6 +541,8 @@ def test_a_teacher_without_some_domains_is_another_one(corpus_folder, tmp_path):
         same = one.step(name).spec.fingerprint == other.step(name).spec.fingerprint
         assert same == is_same
     assert "leave_out" not in one.step("train/teacher").spec.config
+    notes = [training_cost(Basis(road.recipe, road), "teacher").note for road in (one, other)]
+    assert ["at least" in note for note in notes] == [False, True]
 
 
 def test_a_study_runs_to_its_tables(finished):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from miniplm.model_size import ModelSize
 from miniplm.planning.basis import Basis
 from miniplm.planning.cost import DISK_BYTES_PER_SECOND, GENERATING_TO_SCORING, Cost, Load
-from miniplm.recipe import StudentConfig
+from miniplm.recipe import ScorerConfig, StudentConfig
 from miniplm.training.compute import new_tokens, training_flops_per_token
 from miniplm.training.config import TAUGHT, TrainingConfig
 from miniplm.training.trainer import EVALUATIONS
@@ -25,7 +25,7 @@ class TrainingAmounts:
         num_tokens: Tokens it is trained on.
         num_steps: Optimiser steps.
         tokens_per_param: Tokens for each of its parameters.
-        epochs: How often it sees its text.
+        epochs: How often it sees its text; with `leave_out`, counted over the whole split.
     """
 
     num_tokens: float
@@ -66,7 +66,7 @@ def training_cost(basis: Basis, name: str) -> Cost:
         size.num_params * _LEFT_BYTES_PER_PARAM,
         lambda: _load(basis, name, amounts),
         f"{size.num_params / 1e6:.2f}M parameters, {amounts.tokens_per_param:.1f} tokens each, "
-        f"{amounts.epochs:.1f} epochs",
+        f"{_at_least(basis, name)}{amounts.epochs:.1f} epochs",
     )
 
 
@@ -105,6 +105,12 @@ def _available_rows(basis: Basis, name: str) -> float:
         basis.corpora.of(corpus) / basis.corpora.mean_length(corpus) / share
         for corpus, share in student.corpora.items()
     )
+
+
+def _at_least(basis: Basis, name: str) -> str:
+    """Epochs are of the whole split: how much of it is left out shows when it is tokenised."""
+    config = basis.recipe.config_of(name)
+    return "at least " if isinstance(config, ScorerConfig) and config.leave_out else ""
 
 
 def _load(basis: Basis, name: str, amounts: TrainingAmounts) -> Load:
